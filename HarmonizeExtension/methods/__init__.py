@@ -1,0 +1,1 @@
+"""The harmonizers; `catalogue` lists them."""

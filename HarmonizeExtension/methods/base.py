@@ -1,0 +1,118 @@
+"""What a harmonizer is: its card, and one verb, `apply`, that keeps the promises every method makes."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from .. import protection
+from ..body import body_mask
+from ..errors import InputError
+from ..progress import CancelCheck, Progress, never, part, silent, stop_if
+from ..scan import Modality, Role, Scan, TargetKind
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodCard:
+    """What a method states about itself; panel, command line and documentation are filled from it.
+
+    name: short name for the command line and the console.
+    title: name in the panel.
+    summary: one sentence for users.
+    modalities: those it may be applied to.
+    target: what it harmonizes to.
+    reference: what to mark as reference structure ("white matter"); empty where no statistics are taken in one.
+    keeps_scale: True where intensities keep their unit (HU, SUV) and air stays air.
+    pointwise: True where the result is a monotone map of intensity alone and so cannot change structure.
+    citation: the paper.
+    """
+
+    name: str
+    title: str
+    summary: str
+    modalities: frozenset[Modality]
+    target: TargetKind
+    keeps_scale: bool
+    pointwise: bool
+    citation: str
+    reference: str = ""
+
+
+@dataclasses.dataclass
+class Harmonizer(abc.ABC):
+    """Base of every method. Subclasses are dataclasses: their fields are the parameters, the target comes first.
+
+    A subclass writes `_harmonize`; `apply` sees to the rest: the modality fits, voxels outside the body stay bit for
+    bit where the method keeps the scale, protected structures keep their structure, the result is finite float32
+    on the same grid, and the provenance says what was done.
+    """
+
+    card: ClassVar[MethodCard]
+
+    def apply(self, scan: Scan, progress: Progress = silent, cancelled: CancelCheck = never) -> Scan:
+        """The harmonized scan, on the same grid; the same input gives the same output.
+
+        Raises InputError where the scan does not suit the method, Cancelled when `cancelled()` became true.
+        """
+        self.check(scan)
+        stop_if(cancelled)
+        progress(0.0, f"{self.card.title}: finding the body")
+        body = body_mask(scan)
+        stop_if(cancelled)
+        after = self._harmonize(scan, body, part(progress, 0.1, 0.9), cancelled)
+        after = np.asarray(after, dtype=np.float32)
+        stop_if(cancelled)
+        progress(0.9, f"{self.card.title}: keeping protected structures")
+        if not self.card.pointwise:
+            after = protection.keep_structure(scan, after, body)
+        if self.card.keeps_scale:
+            after = np.where(body, after, scan.array)
+        if not np.isfinite(after).all():
+            raise InputError(
+                f"{self.card.title} gave {int((~np.isfinite(after)).sum())} voxels that are not finite "
+                f"on '{scan.name}'; the scan does not suit this method"
+            )
+        progress(1.0, f"{self.card.title}: done")
+        entry = {
+            "method": self.card.name,
+            "parameters": self.parameters(),
+            "reference": [s.name for s in scan.with_role(Role.REFERENCE)],
+            "protected": [s.name for s in scan.with_role(Role.PROTECTED)],
+        }
+        return scan.with_array(
+            after, units=scan.units if self.card.keeps_scale else "", provenance=(*scan.provenance, entry)
+        )
+
+    def check(self, scan: Scan) -> None:
+        """Raise InputError where the scan cannot be given to this method; subclasses add their own needs."""
+        if scan.modality not in self.card.modalities:
+            fits = " or ".join(sorted(m.value for m in self.card.modalities))
+            raise InputError(
+                f"{self.card.title} is for {fits}; '{scan.name}' is {scan.modality.value}. "
+                f"Choose a method for {scan.modality.value}"
+            )
+
+    def parameters(self) -> Mapping[str, object]:
+        """The parameters as JSON can hold them (a scan or model by its name)."""
+        plain = int | float | str | bool | None
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {
+            name: value if isinstance(value, plain) else getattr(value, "name", str(value))
+            for name, value in values.items()
+        }
+
+    @abc.abstractmethod
+    def _harmonize(self, scan: Scan, body: np.ndarray, progress: Progress, cancelled: CancelCheck) -> np.ndarray:
+        """New intensities (z, y, x); `body` is the bool mask (z, y, x) of the patient."""
+
+
+def statistics_mask(scan: Scan, body: np.ndarray) -> np.ndarray:
+    """Where intensity statistics are taken: the reference structures if any are marked, else the body (z, y, x)."""
+    reference = scan.with_role(Role.REFERENCE)
+    if not reference:
+        return body
+    return np.any([structure.array for structure in reference], axis=0)

@@ -1,0 +1,1 @@
+"""Simulated travelling cohorts: people of known anatomy, scanned by every scanner."""

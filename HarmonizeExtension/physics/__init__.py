@@ -1,0 +1,1 @@
+"""Forward models: what a scanner makes of tissue."""

@@ -53,6 +53,15 @@ class Harmonizer(abc.ABC):
 
     card: ClassVar[MethodCard]
 
+    @classmethod
+    def for_target(cls, target: object = None, **parameters) -> Harmonizer:
+        """The method set up for a target; what a target may be, `card.target` says."""
+        if cls.card.target is TargetKind.NONE:
+            return cls(**parameters)
+        if target is None:
+            raise InputError(f"{cls.card.title} needs a target ({cls.card.target.value}); choose one")
+        return cls(target, **parameters)
+
     def apply(self, scan: Scan, progress: Progress = silent, cancelled: CancelCheck = never) -> Scan:
         """The harmonized scan, on the same grid; the same input gives the same output.
 

@@ -1,0 +1,131 @@
+"""One case, start to end: prepare, harmonize, guard, measure before and after, write."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from . import guard, images, pictures, report
+from .errors import RefusedError
+from .files.writing import output_folder, write_image, write_json, write_text
+from .methods.base import Harmonizer
+from .methods.preparation import Step
+from .progress import CancelCheck, Progress, never, part, silent, stop_if
+from .radiomics.extraction import extract
+from .radiomics.settings import Settings
+from .radiomics.table import FeatureTable
+from .scan import Role, Scan
+
+
+@dataclasses.dataclass(frozen=True)
+class CaseResult:
+    """What a case gives.
+
+    before: the scan as it was given; where a step changed the grid, the prepared scan on the new one.
+    after: the harmonized scan, on the grid of `before`.
+    verdict: the guard's. features: before (measured on the scan as given) and after. seconds: by step.
+    """
+
+    before: Scan
+    after: Scan
+    verdict: guard.Verdict
+    features: FeatureTable
+    seconds: Mapping[str, float]
+
+
+def run(
+    scan: Scan,
+    harmonizer: Harmonizer,
+    steps: Iterable[Step] = (),
+    settings: Settings | None = None,
+    progress: Progress = silent,
+    cancelled: CancelCheck = never,
+) -> CaseResult:
+    """Harmonize one scan, judge the result and measure its structures before and after.
+
+    scan: with the roles of its structures set (`Scan.with_roles`).
+    steps: what comes before the method, in order (`methods.preparation`).
+    settings: of the radiomics; those that ship for the modality when None.
+    Raises InputError where something does not fit, Cancelled when `cancelled()` became true. A refused result is
+    returned with its verdict: writing it is the caller's choice.
+    """
+    settings = settings or Settings.for_modality(scan.modality)
+    seconds: dict[str, float] = {}
+    harmonizer.check(scan)
+    prepared = scan
+    steps = list(steps)
+    for number, step in enumerate(steps):
+        report_step = part(progress, 0.3 * number / len(steps), 0.3 * (number + 1) / len(steps))
+        with _timed(seconds, "prepare"):
+            prepared = step.apply(prepared, report_step, cancelled)
+    with _timed(seconds, "harmonize"):
+        after = harmonizer.apply(prepared, part(progress, 0.3 if steps else 0.0, 0.55), cancelled)
+    stop_if(cancelled)
+    progress(0.55, "Checking the result")
+    with _timed(seconds, "guard"):
+        # Held against what the planner gave; only a step that changed the grid moves the comparison behind it.
+        before = scan if images.same_grid(scan.image, prepared.image) else prepared
+        verdict = guard.inspect(before, after)
+    with _timed(seconds, "radiomics"):
+        tables = []
+        if scan.with_role(Role.MEASURED):
+            for label, which, start in (("before", scan, 0.65), ("after", after, 0.82)):
+                stop_if(cancelled)
+                tables.append(
+                    extract(
+                        which,
+                        settings,
+                        label=label,
+                        case=scan.name,
+                        progress=part(progress, start, start + 0.17),
+                        cancelled=cancelled,
+                    )
+                )
+        features = FeatureTable.merged(tables)
+    progress(1.0, "Done")
+    return CaseResult(before, after, verdict, features, seconds)
+
+
+class _timed:  # noqa: N801 - reads as a word of the `with` statement
+    """Adds the seconds of a block to an entry."""
+
+    def __init__(self, seconds: dict[str, float], name: str):
+        self.seconds, self.name = seconds, name
+
+    def __enter__(self):
+        self.start = time.perf_counter()
+
+    def __exit__(self, *_):
+        self.seconds[self.name] = self.seconds.get(self.name, 0.0) + time.perf_counter() - self.start
+
+
+def write(result: CaseResult, folder: Path | str, insist: bool = False, suffix: str = ".nii.gz") -> dict[str, Path]:
+    """Write harmonized volume, feature table, verdict and report into a folder; returns the path of each.
+
+    A refused result raises RefusedError after the verdict and the report are written, unless the caller insists;
+    then the volume's name says that it was refused. Raises OutputError where a file cannot be written.
+    """
+    folder = output_folder(folder)
+    paths = {"verdict": folder / "verdict.json", "report": folder / "report.html"}
+    write_json(
+        {
+            "case": result.before.name,
+            **result.verdict.to_json(),
+            "provenance": [dict(entry) for entry in result.after.provenance],
+            "seconds": {name: round(value, 3) for name, value in result.seconds.items()},
+        },
+        paths["verdict"],
+    )
+    section = report.Section.of_case(result, pictures.before_and_after(result.before, result.after))
+    write_text(report.html([section]), paths["report"])
+    refused = result.verdict.status is guard.Status.REFUSE
+    if refused and not insist:
+        raise RefusedError(result.verdict)
+    paths["volume"] = folder / f"{'REFUSED_' if refused else ''}harmonized{suffix}"
+    write_image(result.after.image, paths["volume"])
+    if len(result.features):
+        paths["features"] = folder / "features.csv"
+        result.features.to_csv(paths["features"])
+    return paths

@@ -1,0 +1,264 @@
+import logging
+import time
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+from HarmonizeModuleLib.inputsPanel import InputsPanel
+from HarmonizeModuleLib.logic import HarmonizeModuleLogic
+from HarmonizeModuleLib.methodPanel import MethodPanel
+from HarmonizeModuleLib.resultsPanel import ResultsPanel
+from HarmonizeModuleLib.sampleData import registerSampleData
+from HarmonizeModuleLib.scene import restoreExactValues
+
+from HarmonizeExtension.errors import Cancelled, HarmonizeError, RefusedError
+from HarmonizeExtension.radiomics.settings import Settings
+
+
+class HarmonizeModule(ScriptedLoadableModule):
+    """The module's entry in Slicer's menu."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = _("Harmonize")
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "Radiotherapy")]
+        self.parent.dependencies = []
+        self.parent.contributors = ["The Harmonize developers"]
+        self.parent.helpText = _(
+            "Harmonizes MR, CT and PET scans from different scanners, protocols and kernels, regards their "
+            "segmentation, checks each result and measures radiomics before and after. For research; "
+            "not for dose calculation."
+        )
+        self.parent.acknowledgementText = _("Each method names its paper in the panel.")
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The panel: three sections that keep themselves, and Apply."""
+
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self._parameterNode = None
+        self._parameterNodeGuiTag = None
+        self._running = False
+        self._cancelRequested = False
+        self._lastEvents = 0.0
+
+    def setup(self):
+        """Called when the user opens the module for the first time."""
+        ScriptedLoadableModuleWidget.setup(self)
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/HarmonizeModule.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.logic = HarmonizeModuleLogic()
+        self.inputs, self.method, self.results = InputsPanel(self.ui), MethodPanel(self.ui), ResultsPanel(self.ui)
+        self.ui.settingsCombo.addItem(_("those of the modality"), "")
+        for name in Settings.names():
+            self.ui.settingsCombo.addItem(name, name)
+        self.ui.progressBar.setVisible(False)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
+        self.ui.applyButton.connect("clicked(bool)", self.onApplyButton)
+        self.ui.settingsCombo.connect("currentIndexChanged(int)", self.onSettings)
+        self.initializeParameterNode()
+
+    def cleanup(self):
+        """Called when the application closes."""
+        self._cancelRequested = True
+        self.removeObservers()
+        self.inputs.removeObservers()
+
+    def enter(self):
+        """Called each time the user opens the module."""
+        self.initializeParameterNode()
+
+    def exit(self):
+        """Called each time the user opens another module."""
+        if self._parameterNode:
+            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
+            self._parameterNodeGuiTag = None
+            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
+
+    def onReload(self):
+        """Developer's reload: the library and the engine are read again too."""
+        import sys
+
+        for name in [n for n in sys.modules if n.split(".")[0] in ("HarmonizeModuleLib", "HarmonizeExtension")]:
+            del sys.modules[name]
+        super().onReload()
+
+    def onSceneStartClose(self, caller, event):
+        """The nodes of a running job are about to go: stop it, and let go of the parameter node."""
+        self._cancelRequested = True
+        self.setParameterNode(None)
+        self.results.clear()
+
+    def onSceneEndClose(self, caller, event):
+        """A new parameter node for the empty scene, if the panel is open."""
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def onSceneEndImport(self, caller, event):
+        """Table files keep six digits: take the exact values from the text nodes saved with them."""
+        restoreExactValues()
+
+    def initializeParameterNode(self):
+        """The scene's parameter node, with the first scan selected to save a click."""
+        self.setParameterNode(self.logic.getParameterNode())
+        if not self._parameterNode.inputVolume:
+            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+            if first is not None and not first.IsA("vtkMRMLLabelMapVolumeNode"):
+                self._parameterNode.inputVolume = first
+
+    def setParameterNode(self, parameterNode):
+        """Show and observe a parameter node; None when the scene closes."""
+        if self._parameterNode:
+            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
+            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
+        self._parameterNode = parameterNode
+        if parameterNode:
+            self._parameterNodeGuiTag = parameterNode.connectGui(self.ui)
+            self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
+        self.inputs.setParameterNode(parameterNode)
+        self.method.setParameterNode(parameterNode)
+        self._onParameters()
+
+    def onSettings(self, index=None):
+        """The radiomics settings were chosen."""
+        if self._parameterNode and not self._running:
+            self._parameterNode.settings = self.ui.settingsCombo.currentData
+
+    def _onParameters(self, caller=None, event=None):
+        p = self._parameterNode
+        if p is None or self._running:
+            return
+        self.inputs.refresh()
+        self.method.refresh(self.inputs.modality())
+        self.ui.settingsCombo.currentIndex = max(self.ui.settingsCombo.findData(p.settings), 0)
+        reason = self._whyNot()
+        self.ui.applyButton.enabled = not reason
+        self.ui.applyButton.toolTip = reason or _("Harmonize the scan, check the result, measure before and after")
+
+    def _whyNot(self) -> str:
+        """Why Apply is off, as a sentence; empty when everything is chosen."""
+        p = self._parameterNode
+        if p.inputVolume is None:
+            return _("Choose a scan to harmonize")
+        if self.inputs.modality() is None:
+            return _("Choose the modality; the scan does not say it")
+        if p.outputVolume is not None and p.outputVolume is p.inputVolume:
+            return _("The result would overwrite the scan; choose another output")
+        return self.method.missing()
+
+    def onApplyButton(self):
+        """Apply; while it runs the same button cancels."""
+        if self._running:
+            self._cancelRequested = True
+            self.ui.applyButton.enabled = False
+            return
+        self._setRunning(True)
+        try:
+            with slicer.util.tryWithErrorDisplay(_("The scan was not harmonized.")):
+                self._apply()
+        finally:
+            self._setRunning(False)
+
+    def _apply(self):
+        p = self._parameterNode
+        inputVolume = p.inputVolume
+        try:
+            result = self.logic.process(
+                inputVolume,
+                p.segmentation,
+                method=p.method,
+                target=self.method.target(),
+                targetSegmentation=p.targetSegmentation,
+                outputVolume=p.outputVolume,
+                featureTable=p.featureTable,
+                protectedSegments=list(p.protectedSegments),
+                referenceSegment=p.referenceSegment or None,
+                measuredSegments=list(p.measuredSegments),
+                modality=p.modality,
+                biasCorrection=p.biasCorrection and not self.ui.biasCheckBox.isHidden(),
+                commonSpacing=p.commonSpacing,
+                settings=p.settings or None,
+                progress=self._onProgress,
+                cancelled=lambda: self._cancelRequested,
+            )
+        except Cancelled:
+            self.ui.progressLabel.text = _("Cancelled; nothing was written.")
+            return
+        except RefusedError as refused:
+            self.results.show(refused.verdict, None, inputVolume, None)
+            return
+        p.outputVolume, p.featureTable = result.outputVolume, result.featureTable
+        self.results.show(result.verdict, result.case.features, inputVolume, result.outputVolume)
+        slicer.util.setSliceViewerLayers(background=result.outputVolume)
+
+    def _onProgress(self, fraction, text):
+        self.ui.progressBar.value = int(100 * fraction)
+        self.ui.progressLabel.text = text
+        # Lets Cancel be clicked and the window repaint, at most ten times a second.
+        if time.monotonic() - self._lastEvents > 0.1:
+            slicer.app.processEvents()
+            self._lastEvents = time.monotonic()
+
+    def _setRunning(self, running):
+        self._running, self._cancelRequested = running, False
+        for section in (self.ui.inputsSection, self.ui.methodSection, self.ui.outputsSection, self.ui.resultsSection):
+            section.enabled = not running
+        self.ui.applyButton.text = _("Cancel") if running else _("Apply")
+        self.ui.applyButton.toolTip = _("Stop; nothing is written")
+        self.ui.applyButton.enabled = True
+        self.ui.progressBar.setVisible(running)
+        if running:
+            self.ui.progressLabel.text = ""
+        else:
+            self._onParameters()
+
+
+class HarmonizeModuleTest(ScriptedLoadableModuleTest):
+    """Run in Slicer by the developer's Reload and Test, and by ctest."""
+
+    def setUp(self):
+        """An empty scene."""
+        slicer.mrmlScene.Clear()
+
+    def runTest(self):
+        """Every test, one after the other."""
+        self.setUp()
+        self.test_sampleCase()
+
+    def test_sampleCase(self):
+        """The three-scanner case is made, harmonized, guarded and measured, and a bad request is refused in words."""
+        from HarmonizeModuleLib.sampleData import makeThreeScannerCase
+
+        self.delayDisplay("Making the three-scanner case")
+        volumes, segmentations = makeThreeScannerCase(spacing=2.0)
+        result = HarmonizeModuleLogic().process(
+            volumes[1],
+            segmentations[1],
+            method="histogram-matching",
+            target=volumes[0],
+            protectedSegments=["lesion"],
+        )
+        before, after = (slicer.util.arrayFromVolume(v) for v in (volumes[1], result.outputVolume))
+        self.assertEqual(before.shape, after.shape)
+        self.assertNotEqual(result.verdict.status.value, "refuse")
+        self.assertGreater(result.featureTable.GetNumberOfRows(), 0)
+        with self.assertRaises(HarmonizeError):
+            HarmonizeModuleLogic().process(volumes[1], modality="CT", method="whitestripe")
+        logging.info("verdict: %s", result.verdict.status.value)
+        self.delayDisplay("Test passed")

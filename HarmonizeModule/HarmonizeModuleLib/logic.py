@@ -1,0 +1,202 @@
+"""What the module does, without a GUI: one volume, or every volume of the scene, harmonized, guarded and measured."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import logging
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+from HarmonizeExtension import case
+from HarmonizeExtension.errors import Cancelled, HarmonizeError, InputError, RefusedError
+from HarmonizeExtension.files.writing import output_folder, replacing
+from HarmonizeExtension.guard import Status, Verdict
+from HarmonizeExtension.methods import catalogue
+from HarmonizeExtension.methods.base import MethodCard
+from HarmonizeExtension.methods.preparation import BiasFieldCorrection, Resampling, Step
+from HarmonizeExtension.progress import CancelCheck, Progress, never, silent
+from HarmonizeExtension.radiomics.settings import Settings
+from HarmonizeExtension.radiomics.table import FeatureTable
+
+from . import scene
+from .parameters import HarmonizeModuleParameterNode
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What `process` leaves in the scene: nodes, the verdict, and the engine's case with its exact numbers."""
+
+    outputVolume: object
+    featureTable: object
+    verdictNode: object
+    verdict: Verdict
+    case: case.CaseResult
+
+
+class HarmonizeModuleLogic(ScriptedLoadableModuleLogic):
+    """The computation of the module, for the panel, the Python console and batch scripts alike."""
+
+    def getParameterNode(self) -> HarmonizeModuleParameterNode:
+        """The wrapped parameter node of the scene."""
+        return HarmonizeModuleParameterNode(super().getParameterNode())
+
+    def process(
+        self,
+        inputVolume,
+        segmentation=None,
+        method: str = "histogram-matching",
+        target=None,
+        outputVolume=None,
+        featureTable=None,
+        protectedSegments: Iterable[str] = (),
+        referenceSegment: str | None = None,
+        measuredSegments: Iterable[str] | None = None,
+        modality: str = "",
+        targetSegmentation=None,
+        biasCorrection: bool = False,
+        commonSpacing: float = 0.0,
+        settings: str | Settings | None = None,
+        insist: bool = False,
+        progress: Progress | None = None,
+        cancelled: CancelCheck | None = None,
+    ) -> Result:
+        """Harmonize one volume of the scene; blocks until it is done.
+
+        inputVolume: scalar volume node. segmentation: segmentation node, or None.
+        method: a name of the catalogue. target: what the method harmonizes to: a volume node, a model folder, a number
+            or a name; `targetSegmentation` goes with a volume.
+        outputVolume, featureTable: nodes to write to; made when None.
+        protectedSegments, referenceSegment, measuredSegments: by name or ID; all segments are measured when None.
+        modality: MR, CT or PET; read from the volume when empty.
+        biasCorrection: N4 first. commonSpacing: resample to this voxel size in mm first; 0 keeps the grid.
+        settings: of the radiomics, by name or file; those of the modality when None.
+        insist: write a refused result too; its name and attributes say that it was refused.
+
+        Returns the nodes and the verdict. Raises ValueError (HarmonizeError) with a sentence for the user where
+        something does not fit or the result is refused, Cancelled when `cancelled()` became true; then nothing was
+        written.
+        """
+        progress, cancelled = progress or silent, cancelled or never
+        scan = scene.scanFromNodes(
+            inputVolume, segmentation, modality, referenceSegment, protectedSegments, measuredSegments
+        )
+        harmonizer = catalogue.method(method)
+        goal = _target(harmonizer.card, target, targetSegmentation, scan, referenceSegment, segmentation)
+        steps: list[Step] = [BiasFieldCorrection()] if biasCorrection else []
+        if commonSpacing:
+            steps.append(Resampling((commonSpacing,) * 3))
+        chosen = settings if isinstance(settings, Settings) else Settings.load(settings) if settings else None
+        result = case.run(scan, harmonizer.for_target(goal), steps, chosen, progress, cancelled)
+        if result.verdict.status is Status.REFUSE and not insist:
+            raise RefusedError(result.verdict)
+        # From here on the scene changes; whatever could fail has been done.
+        volume = scene.writeVolume(result.after, inputVolume, outputVolume, result.verdict)
+        table = (
+            scene.writeFeatures(result.features, inputVolume, featureTable) if len(result.features) else featureTable
+        )
+        node = scene.writeVerdict(result.verdict, result.after, inputVolume, volume)
+        return Result(volume, table, node, result.verdict, result)
+
+    def processScene(
+        self,
+        outputFolder: str | os.PathLike | None = None,
+        volumes: Iterable | None = None,
+        report: Callable[[dict], None] | None = None,
+        cancelled: CancelCheck | None = None,
+        **options,
+    ) -> list[dict]:
+        """Harmonize many volumes of the scene with the same options; one that fails is reported, the others go on.
+
+        volumes: volume nodes; every scan of the scene when None (results, references and doses are left out).
+        outputFolder: where `verdicts.csv` and `features.csv` are written; nowhere when None.
+        options: as for `process`; each volume takes the segmentation that was drawn on it. A segment that an option
+            names and that a volume lacks is an error of that volume.
+        Returns a row for each volume: volume, status (pass, review, refuse or error), reasons, outputVolume.
+        """
+        folder = output_folder(outputFolder) if outputFolder is not None else None
+        rows, tables = [], []
+        for volume in list(_scansOfScene(options.get("target")) if volumes is None else volumes):
+            if cancelled is not None and cancelled():
+                break
+            row = {"volume": volume.GetName(), "status": "error", "reasons": "", "outputVolume": ""}
+            try:
+                result = self.process(
+                    volume, options.get("segmentation") or segmentationOf(volume), **_without(options)
+                )
+            except Cancelled:
+                break
+            except RefusedError as refused:
+                row.update(status=refused.verdict.status.value, reasons="; ".join(refused.verdict.reasons))
+            except HarmonizeError as error:
+                row.update(reasons=str(error))
+                logging.warning("%s: %s", volume.GetName(), error)
+            else:
+                row.update(
+                    status=result.verdict.status.value,
+                    reasons="; ".join(result.verdict.reasons),
+                    outputVolume=result.outputVolume.GetName(),
+                )
+                tables.append(result.case.features)
+            rows.append(row)
+            if report is not None:
+                report(row)
+        if folder is not None:
+            _writeRows(rows, folder / "verdicts.csv")
+            if tables:
+                FeatureTable.merged(tables).to_csv(folder / "features.csv")
+        return rows
+
+
+def _target(card: MethodCard, target, targetSegmentation, scan, referenceSegment, segmentation):
+    if target is None or not hasattr(target, "IsA"):
+        return catalogue.target_from_text(card, str(target), scan.modality) if target not in (None, "") else None
+    reference = None
+    if referenceSegment and targetSegmentation is not None:
+        names = scene.segmentNames(segmentation)
+        reference = names.get(referenceSegment, referenceSegment)
+    return scene.scanFromNodes(target, targetSegmentation, scan.modality.value, reference, measured=())
+
+
+def exitCode(rows: Iterable[dict]) -> int:
+    """0 when every volume has a result, 3 when the guard refused one, 2 when one failed."""
+    statuses = {row["status"] for row in rows}
+    return 2 if "error" in statuses or not statuses else 3 if Status.REFUSE.value in statuses else 0
+
+
+def _without(options: dict) -> dict:
+    return {name: value for name, value in options.items() if name != "segmentation"}
+
+
+def _scansOfScene(target) -> list:
+    """The scalar volumes that are scans: no label maps, results, doses, nor the reference itself."""
+    scans = []
+    for volume in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        derived = volume.IsA("vtkMRMLLabelMapVolumeNode") or volume.GetAttribute(scene.VERDICT_ATTRIBUTE)
+        display = volume.GetHideFromEditors() or volume.GetAttribute(scene.DISPLAY_ATTRIBUTE)
+        if volume is not target and not derived and not display and not volume.GetAttribute("DicomRtImport.DoseVolume"):
+            scans.append(volume)
+    if not scans:
+        raise InputError(_("The scene has no scan to harmonize; load one first"))
+    return scans
+
+
+def segmentationOf(volume):
+    """The segmentation that was drawn on a volume, or None."""
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    for segmentation in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        if segmentation.GetNodeReference(role) is volume:
+            return segmentation
+    return None
+
+
+def _writeRows(rows: list[dict], path: Path) -> None:
+    with replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, ["volume", "status", "reasons", "outputVolume"])
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,109 @@
+"""The method section: what fits the modality, from the catalogue, and the target that the method asks for."""
+
+from slicer.i18n import tr as _
+
+from HarmonizeExtension.methods import catalogue
+from HarmonizeExtension.methods.base import MethodCard
+from HarmonizeExtension.scan import Modality, TargetKind
+
+VOLUME_TARGETS = (TargetKind.SCAN, TargetKind.KERNEL, TargetKind.RESOLUTION)
+TEXT_TARGETS = {
+    TargetKind.KERNEL: (_("Kernel:"), _("Name of the wanted kernel; or choose a reference scan above.")),
+    TargetKind.RESOLUTION: (_("Resolution (mm):"), _("Wanted FWHM in mm; or choose a reference scan above.")),
+}
+
+
+class MethodPanel:
+    """Keeps the method box and the target's widgets in step with the parameter node and the modality."""
+
+    def __init__(self, ui):
+        self.ui = ui
+        self._parameterNode = None
+        self._filling = False
+        ui.methodCombo.connect("currentIndexChanged(int)", self._onMethod)
+        ui.targetFolderEdit.connect("currentPathChanged(QString)", self._onFolder)
+
+    def setParameterNode(self, parameterNode) -> None:
+        """The parameter node to show; None when the scene closes."""
+        self._parameterNode = parameterNode
+
+    def refresh(self, modality: Modality | None) -> None:
+        """Offer the methods that fit the modality (all where it is not known yet) and ask for the method's target."""
+        p = self._parameterNode
+        if p is None:
+            return
+        self._filling = True
+        combo, cards = self.ui.methodCombo, catalogue.cards(modality)
+        if [combo.itemData(i) for i in range(combo.count)] != [card.name for card in cards]:
+            combo.clear()
+            for card in cards:
+                combo.addItem(card.title, card.name)
+        if p.method not in [card.name for card in cards]:
+            p.method = cards[0].name
+        combo.currentIndex = combo.findData(p.method)
+        self.ui.targetFolderEdit.currentPath = p.targetFolder
+        self._filling = False
+        self._showTarget(self.card(), modality)
+
+    def card(self) -> MethodCard:
+        """The card of the chosen method."""
+        return catalogue.method(self._parameterNode.method).card
+
+    def target(self) -> object:
+        """What was chosen as target, as the logic's `process` takes it; None where nothing is."""
+        p, kind = self._parameterNode, self.card().target
+        if kind is TargetKind.MODEL:
+            return p.targetFolder or None
+        if kind in VOLUME_TARGETS and p.targetVolume is not None:
+            return p.targetVolume
+        return p.targetText.strip() or None if kind in TEXT_TARGETS else None
+
+    def missing(self) -> str:
+        """What still has to be chosen, as a sentence; empty when the target is complete."""
+        p, card = self._parameterNode, self.card()
+        if card.target is TargetKind.NONE:
+            return ""
+        if self.target() is None:
+            wanted = {
+                TargetKind.SCAN: _("Choose a reference scan"),
+                TargetKind.MODEL: _("Choose a model folder"),
+                TargetKind.KERNEL: _("Choose a reference scan, or type the name of a kernel"),
+                TargetKind.RESOLUTION: _("Choose a reference scan, or type a resolution in mm"),
+            }
+            return wanted[card.target]
+        if card.target in VOLUME_TARGETS and p.targetVolume is p.inputVolume and p.inputVolume is not None:
+            return _("The reference scan is the scan itself; choose another one")
+        return ""
+
+    def _showTarget(self, card: MethodCard, modality: Modality | None) -> None:
+        ui = self.ui
+        hint = _("Reference structure: {hint}.").format(hint=card.reference) if card.reference else ""
+        ui.summaryLabel.text = f"{_(card.summary)} {hint}\n{card.citation}"
+        shown = {
+            "targetVolume": card.target in VOLUME_TARGETS,
+            "targetSegmentation": card.target in VOLUME_TARGETS,
+            "targetFolder": card.target is TargetKind.MODEL,
+            "targetText": card.target in TEXT_TARGETS,
+        }
+        widgets = {
+            "targetVolume": (ui.targetVolumeLabel, ui.targetVolumeSelector),
+            "targetSegmentation": (ui.targetSegmentationLabel, ui.targetSegmentationSelector),
+            "targetFolder": (ui.targetFolderLabel, ui.targetFolderEdit),
+            "targetText": (ui.targetTextLabel, ui.targetTextEdit),
+        }
+        for name, pair in widgets.items():
+            for widget in pair:
+                widget.setVisible(shown[name])
+        if card.target in TEXT_TARGETS:
+            ui.targetTextLabel.text, ui.targetTextEdit.toolTip = TEXT_TARGETS[card.target]
+        isMR = modality in (None, Modality.MR) and card.name != "n4"
+        for widget in (ui.biasLabel, ui.biasCheckBox):
+            widget.setVisible(isMR)
+
+    def _onMethod(self, index=None) -> None:
+        if self._parameterNode is not None and not self._filling and self.ui.methodCombo.currentIndex >= 0:
+            self._parameterNode.method = self.ui.methodCombo.currentData
+
+    def _onFolder(self, path) -> None:
+        if self._parameterNode is not None and not self._filling:
+            self._parameterNode.targetFolder = path

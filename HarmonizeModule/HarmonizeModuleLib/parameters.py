@@ -1,0 +1,40 @@
+"""What the user chose in the panel; saved with the scene."""
+
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLTableNode
+from slicer.parameterNodeWrapper import parameterNodeWrapper
+
+
+@parameterNodeWrapper
+class HarmonizeModuleParameterNode:
+    """The parameters of the module.
+
+    inputVolume - the scan to harmonize.
+    modality - MR, CT or PET; empty to take it from the scan.
+    segmentation - its structures.
+    referenceSegment, protectedSegments, measuredSegments - their roles, by segment ID.
+    method - name of the method in the catalogue.
+    targetVolume, targetSegmentation - the reference scan, for methods that take one.
+    targetFolder - the model folder, for methods that take one.
+    targetText - kernel name or resolution, for methods that take one.
+    biasCorrection - N4 first.
+    commonSpacing - voxel size in mm of the common grid; 0 keeps the grid of the scan.
+    settings - name of the radiomics settings; empty for those of the modality.
+    outputVolume, featureTable - where results go; made anew when not selected.
+    """
+
+    inputVolume: vtkMRMLScalarVolumeNode
+    modality: str = ""
+    segmentation: vtkMRMLSegmentationNode
+    referenceSegment: str = ""
+    protectedSegments: list[str]
+    measuredSegments: list[str]
+    method: str = ""
+    targetVolume: vtkMRMLScalarVolumeNode
+    targetSegmentation: vtkMRMLSegmentationNode
+    targetFolder: str = ""
+    targetText: str = ""
+    biasCorrection: bool = False
+    commonSpacing: float = 0.0
+    settings: str = ""
+    outputVolume: vtkMRMLScalarVolumeNode
+    featureTable: vtkMRMLTableNode

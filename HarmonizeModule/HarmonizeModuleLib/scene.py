@@ -1,0 +1,389 @@
+"""The scene's door: MRML nodes in and a Scan out, a result in and MRML nodes out. No other file knows both worlds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from vtk.util.numpy_support import numpy_to_vtk
+
+from HarmonizeExtension import images
+from HarmonizeExtension.errors import InputError
+from HarmonizeExtension.files.dicom import acquisition_from_tags
+from HarmonizeExtension.guard import Status, Verdict
+from HarmonizeExtension.radiomics.table import FeatureTable
+from HarmonizeExtension.scan import Acquisition, Modality, Scan, Structure
+
+# What we leave on nodes; one prefix, so that a user can see and remove it.
+MODALITY_ATTRIBUTE = "Harmonize.Modality"
+UNITS_ATTRIBUTE = "Harmonize.Units"
+ACQUISITION_ATTRIBUTE = "Harmonize.Acquisition"
+PROVENANCE_ATTRIBUTE = "Harmonize.Provenance"
+VERDICT_ATTRIBUTE = "Harmonize.Verdict"
+SOURCE_UIDS_ATTRIBUTE = "Harmonize.SourceInstanceUIDs"
+DISPLAY_ATTRIBUTE = "Harmonize.Display"
+SOURCE_REFERENCE = "Harmonize.Source"
+EXACT_REFERENCE = "Harmonize.ExactValues"
+
+LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+CT_QUANTITY_CODE = "112031"  # DICOM: attenuation coefficient
+PET_SUV_CODE = "126400"  # DICOM: standardized uptake value
+
+
+# ---------------------------------------------------------------- in
+
+
+def scanFromNodes(
+    volumeNode,
+    segmentationNode=None,
+    modality: str = "",
+    reference: str | None = None,
+    protected: Iterable[str] = (),
+    measured: Iterable[str] | None = None,
+) -> Scan:
+    """A volume node with the segments of a segmentation node as a Scan on the volume's grid.
+
+    modality: MR, CT or PET; found on the node when empty. Segments are named by name or ID; `measured=None` measures
+    all. Only segments that have a role are rasterised. Raises InputError for anything that cannot be harmonized.
+    """
+    image = imageFromVolume(volumeNode)
+    modality = Modality.parse(modality or modalityOf(volumeNode))
+    units = unitsOf(volumeNode, modality)
+    names = segmentNames(segmentationNode)
+    chosen = {
+        "reference": _segmentIDs([reference] if reference else [], names, segmentationNode),
+        "protected": _segmentIDs(protected, names, segmentationNode),
+        "measured": list(names) if measured is None else _segmentIDs(measured, names, segmentationNode),
+    }
+    wanted = [segmentID for segmentID in names if any(segmentID in ids for ids in chosen.values())]
+    structures = {
+        names[segmentID]: Structure(names[segmentID], maskFromSegment(segmentationNode, segmentID, volumeNode, image))
+        for segmentID in wanted
+    }
+    scan = Scan(image, modality, structures, acquisitionOf(volumeNode), units, volumeNode.GetName())
+    return scan.with_roles(
+        reference=names[chosen["reference"][0]] if chosen["reference"] else None,
+        protected=[names[segmentID] for segmentID in chosen["protected"]],
+        measured=[names[segmentID] for segmentID in chosen["measured"]],
+    )
+
+
+def imageFromVolume(volumeNode) -> sitk.Image:
+    """The voxels of a scalar volume node in LPS, without its parent transform. Raises InputError where it has none."""
+    if volumeNode is None:
+        raise InputError(_("No input volume is selected; choose the scan to harmonize"))
+    name = volumeNode.GetName()
+    if volumeNode.GetImageData() is None:
+        raise InputError(_("The volume '{name}' is empty; load its image first").format(name=name))
+    if volumeNode.IsA("vtkMRMLLabelMapVolumeNode"):
+        raise InputError(_("'{name}' is a label map, not a scan; choose the image itself").format(name=name))
+    if volumeNode.GetAttribute("DicomRtImport.DoseVolume"):
+        raise InputError(_("'{name}' is a dose volume; dose must never be harmonized").format(name=name))
+    array = slicer.util.arrayFromVolume(volumeNode)
+    if array.ndim != 3:
+        raise InputError(_("'{name}' is a colour or vector volume; choose a scalar volume").format(name=name))
+    if array.dtype.kind not in "iuf":
+        raise InputError(_("'{name}' has voxels of type {type}").format(name=name, type=array.dtype))
+    image = sitk.GetImageFromArray(array)
+    matrix = LPS_FROM_RAS @ _ijkToRAS(volumeNode)
+    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+    first = np.array([*volumeNode.GetImageData().GetExtent()[::2], 1.0])
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((matrix[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin((matrix @ first)[:3].tolist())
+    return image
+
+
+def _ijkToRAS(volumeNode) -> np.ndarray:
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def segmentNames(segmentationNode) -> dict[str, str]:
+    """Unique name of each segment by segment ID; segments of one name are numbered."""
+    if segmentationNode is None:
+        return {}
+    segmentation, names = segmentationNode.GetSegmentation(), {}
+    for segmentID in segmentation.GetSegmentIDs():
+        name = wanted = segmentation.GetSegment(segmentID).GetName() or segmentID
+        number = 1
+        while name in names.values():
+            number += 1
+            name = f"{wanted} ({number})"
+        names[segmentID] = name
+    return names
+
+
+def _segmentIDs(wanted: Iterable[str], names: dict[str, str], segmentationNode) -> list[str]:
+    wanted = list(wanted)
+    byName = {name: segmentID for segmentID, name in names.items()}
+    ids = [w if w in names else byName.get(w) for w in wanted]
+    missing = [w for w, segmentID in zip(wanted, ids, strict=True) if segmentID is None]
+    if missing:
+        where = f"'{segmentationNode.GetName()}'" if segmentationNode else _("the scene (no segmentation is selected)")
+        raise InputError(
+            _("There is no segment {missing} in {where}; it has: {names}").format(
+                missing=", ".join(missing), where=where, names=", ".join(names.values()) or _("none")
+            )
+        )
+    return ids
+
+
+def maskFromSegment(segmentationNode, segmentID: str, volumeNode, image: sitk.Image) -> sitk.Image:
+    """A segment on the grid of the volume (uint8), transforms of both nodes regarded.
+
+    Planar contours (RTSTRUCT) are rasterised on the volume's own grid, so that no surface comes between: a small
+    structure that goes through a surface loses a third of its voxels.
+    """
+    name = segmentationNode.GetSegmentation().GetSegment(segmentID).GetName()
+    try:
+        array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, segmentID, volumeNode)
+    except RuntimeError as error:
+        raise InputError(
+            _("Segment '{name}' cannot be rasterised on '{volume}' ({error})").format(
+                name=name, volume=volumeNode.GetName(), error=error
+            )
+        ) from error
+    if not array.any():
+        raise InputError(
+            _("Segment '{name}' is empty or lies outside '{volume}'; edit it, or do not choose it").format(
+                name=name, volume=volumeNode.GetName()
+            )
+        )
+    return images.mask_image(array != 0, image)
+
+
+def modalityOf(volumeNode) -> str:
+    """MR, CT or PET, as far as the scene knows it. Raises InputError that asks for it where nothing says so."""
+    known = volumeNode.GetAttribute(MODALITY_ATTRIBUTE) or dicomTag(volumeNode, "0008,0060")
+    if not known:
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+        item = hierarchy.GetItemByDataNode(volumeNode)
+        known = hierarchy.GetItemAttribute(item, "DICOM.Modality") if item else ""
+    quantity = volumeNode.GetVoxelValueQuantity()
+    code = quantity.GetCodeValue() if quantity else ""
+    known = known or {CT_QUANTITY_CODE: "CT", PET_SUV_CODE: "PET"}.get(code, "")
+    if not known:
+        raise InputError(
+            _("The modality of '{name}' is not known; choose MR, CT or PET").format(name=volumeNode.GetName())
+        )
+    return known
+
+
+def unitsOf(volumeNode, modality: Modality) -> str:
+    """HU for CT, SUV or Bq/ml for PET, nothing for MR."""
+    if modality is Modality.CT:
+        return "HU"
+    if modality is Modality.MR:
+        return ""
+    said = volumeNode.GetAttribute(UNITS_ATTRIBUTE)
+    if said:
+        return said
+    unit = volumeNode.GetVoxelValueUnits()
+    quantity = volumeNode.GetVoxelValueQuantity()
+    words = " ".join(
+        f"{entry.GetCodeValue()} {entry.GetCodeMeaning()}" for entry in (unit, quantity) if entry is not None
+    )
+    return "SUV" if "SUV" in words.upper() or PET_SUV_CODE in words or "uptake" in words.lower() else "Bq/ml"
+
+
+def dicomTag(volumeNode, tag: str) -> str:
+    """A DICOM tag ("0018,0087") of the volume's first instance; empty where the database does not have it."""
+    uids = (volumeNode.GetAttribute("DICOM.instanceUIDs") or "").split()
+    database = getattr(slicer, "dicomDatabase", None)
+    return database.instanceValue(uids[0], tag) if uids and database else ""
+
+
+def acquisitionOf(volumeNode) -> Acquisition:
+    """From the DICOM database, or from what was kept on the node when it was last there (files have no tags)."""
+    found = acquisition_from_tags(lambda tag: dicomTag(volumeNode, tag))
+    if found.known():
+        volumeNode.SetAttribute(ACQUISITION_ATTRIBUTE, json.dumps(found.known()))
+        return found
+    kept = volumeNode.GetAttribute(ACQUISITION_ATTRIBUTE)
+    fields = {field.name for field in dataclasses.fields(Acquisition)}
+    return Acquisition(**{k: v for k, v in json.loads(kept).items() if k in fields}) if kept else Acquisition()
+
+
+# ---------------------------------------------------------------- out
+
+
+def nodesFromScan(scan: Scan):
+    """A scan that was made or read by the engine as new nodes: (volume node, segmentation node or None)."""
+    volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scan.name)
+    _setVoxels(scan, None, volume)
+    volume.CreateDefaultDisplayNodes()
+    volume.SetAttribute(MODALITY_ATTRIBUTE, scan.modality.value)
+    if scan.units:
+        volume.SetAttribute(UNITS_ATTRIBUTE, scan.units)
+    volume.SetAttribute(ACQUISITION_ATTRIBUTE, json.dumps(scan.acquisition.known()))
+    if not scan.structures:
+        return volume, None
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{scan.name} structures")
+    segmentation.CreateDefaultDisplayNodes()
+    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    for structure in scan.structures.values():
+        segmentID = segmentation.GetSegmentation().AddEmptySegment("", structure.name)
+        mask = structure.array.astype(np.uint8)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentation, segmentID, volume)
+    besideInHierarchy(volume, segmentation)
+    return volume, segmentation
+
+
+def writeVolume(after: Scan, inputVolume, outputVolume, verdict: Verdict):
+    """The harmonized scan as a scalar volume node beside its input; returns the node.
+
+    The grid, parent transform and (where the scale is kept) units of the input stay; its DICOM instance UIDs go to
+    an attribute of ours, since the voxels are no longer those of the series.
+    """
+    if outputVolume is None:
+        name = slicer.mrmlScene.GenerateUniqueName(f"{inputVolume.GetName()} harmonized")
+        outputVolume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    wasModified = outputVolume.StartModify()
+    _setVoxels(after, inputVolume, outputVolume)
+    outputVolume.SetAndObserveTransformNodeID(inputVolume.GetTransformNodeID())
+    kept = bool(after.units)
+    outputVolume.SetVoxelValueQuantity(inputVolume.GetVoxelValueQuantity() if kept else None)
+    outputVolume.SetVoxelValueUnits(inputVolume.GetVoxelValueUnits() if kept else None)
+    attributes = {
+        MODALITY_ATTRIBUTE: after.modality.value,
+        UNITS_ATTRIBUTE: after.units,
+        ACQUISITION_ATTRIBUTE: json.dumps(after.acquisition.known()),
+        PROVENANCE_ATTRIBUTE: json.dumps([dict(entry) for entry in after.provenance]),
+        VERDICT_ATTRIBUTE: verdict.status.value,
+        SOURCE_UIDS_ATTRIBUTE: inputVolume.GetAttribute("DICOM.instanceUIDs"),
+        "DICOM.instanceUIDs": None,
+    }
+    for name, value in attributes.items():
+        if value:
+            outputVolume.SetAttribute(name, value)
+        else:
+            outputVolume.RemoveAttribute(name)
+    outputVolume.SetNodeReferenceID(SOURCE_REFERENCE, inputVolume.GetID())
+    if verdict.status is Status.REFUSE and "refused" not in outputVolume.GetName():
+        outputVolume.SetName(f"{outputVolume.GetName()} (refused)")
+    _setDisplay(inputVolume, outputVolume, kept)
+    outputVolume.EndModify(wasModified)
+    besideInHierarchy(inputVolume, outputVolume)
+    return outputVolume
+
+
+def _setVoxels(after: Scan, inputVolume, outputVolume) -> None:
+    array = np.ascontiguousarray(sitk.GetArrayViewFromImage(after.image), dtype=np.float32)
+    source = inputVolume.GetImageData()
+    imageData = vtk.vtkImageData()
+    matrix = vtk.vtkMatrix4x4()
+    if array.shape == tuple(source.GetDimensions()[::-1]) and images.same_grid(
+        after.image, imageFromVolume(inputVolume)
+    ):
+        # The input's own matrix and extent, not one computed back and forth: equal to the last bit.
+        imageData.SetExtent(source.GetExtent())
+        inputVolume.GetIJKToRASMatrix(matrix)
+    else:
+        imageData.SetDimensions(array.shape[::-1])
+        matrix.DeepCopy((LPS_FROM_RAS @ images.index_to_physical(after.image)).ravel())
+    scalars = numpy_to_vtk(array.ravel(), deep=True)
+    scalars.SetName("ImageScalars")
+    imageData.GetPointData().SetScalars(scalars)
+    outputVolume.SetAndObserveImageData(imageData)
+    outputVolume.SetIJKToRASMatrix(matrix)
+
+
+def _setDisplay(inputVolume, outputVolume, kept: bool) -> None:
+    outputVolume.CreateDefaultDisplayNodes()
+    before, after = inputVolume.GetScalarVolumeDisplayNode(), outputVolume.GetScalarVolumeDisplayNode()
+    if before is None:
+        return
+    after.SetAndObserveColorNodeID(before.GetColorNodeID())
+    if kept:
+        after.SetAutoWindowLevel(before.GetAutoWindowLevel())
+        after.SetWindowLevel(before.GetWindow(), before.GetLevel())
+    else:
+        after.AutoWindowLevelOn()
+
+
+def writeFeatures(features: FeatureTable, inputVolume, tableNode):
+    """The feature table as a table node (one row per structure and image, numeric columns); returns the node.
+
+    Slicer's table storage keeps six digits, so the exact values go along in a text node that the table refers to;
+    `readFeatures` and `restoreExactValues` read them.
+    """
+    if tableNode is None:
+        name = slicer.mrmlScene.GenerateUniqueName(f"{inputVolume.GetName()} features")
+        tableNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", name)
+    _fillTable(features, tableNode)
+    exact = tableNode.GetNodeReference(EXACT_REFERENCE)
+    if exact is None:
+        exact = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", f"{tableNode.GetName()} (exact values)")
+        tableNode.SetNodeReferenceID(EXACT_REFERENCE, exact.GetID())
+    exact.SetText(json.dumps(features.to_json()))
+    tableNode.SetNodeReferenceID(SOURCE_REFERENCE, inputVolume.GetID())
+    for node in (tableNode, exact):
+        besideInHierarchy(inputVolume, node)
+    return tableNode
+
+
+def _fillTable(features: FeatureTable, tableNode) -> None:
+    wasModified = tableNode.StartModify()
+    tableNode.RemoveAllColumns()
+    tableNode.SetUseColumnTitleAsColumnHeader(True)
+    for name, values in features.text_columns().items():
+        column = vtk.vtkStringArray()
+        column.SetName(name)
+        for value in values:
+            column.InsertNextValue(value)
+        tableNode.AddColumn(column)
+    for feature in features.features:
+        column = numpy_to_vtk(np.asarray(features.values(feature), dtype=np.float64), deep=True)
+        column.SetName(feature)
+        tableNode.AddColumn(column)
+        about = features.columns[feature]
+        tableNode.SetColumnDescription(feature, about.description)
+        tableNode.SetColumnUnitLabel(feature, about.unit)
+    tableNode.EndModify(wasModified)
+
+
+def readFeatures(tableNode) -> FeatureTable:
+    """The exact feature table behind a table node that `writeFeatures` made."""
+    exact = tableNode.GetNodeReference(EXACT_REFERENCE)
+    if exact is None:
+        raise InputError(_("'{name}' is not a feature table of this module").format(name=tableNode.GetName()))
+    return FeatureTable.from_json(json.loads(exact.GetText()))
+
+
+def restoreExactValues(scene=None) -> None:
+    """Give every feature table of a scene that was read from a file its exact values again."""
+    for tableNode in slicer.util.getNodesByClass("vtkMRMLTableNode", scene or slicer.mrmlScene):
+        if tableNode.GetNodeReference(EXACT_REFERENCE) is not None:
+            _fillTable(readFeatures(tableNode), tableNode)
+
+
+def writeVerdict(verdict: Verdict, after: Scan, inputVolume, outputVolume):
+    """The verdict with its figures and the provenance as a JSON text node; returns the node."""
+    about = outputVolume if outputVolume is not None else inputVolume
+    node = about.GetNodeReference(VERDICT_ATTRIBUTE)
+    if node is None:
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", f"{about.GetName()} verdict")
+        about.SetNodeReferenceID(VERDICT_ATTRIBUTE, node.GetID())
+    content = {**verdict.to_json(), "provenance": [dict(entry) for entry in after.provenance]}
+    node.SetText(json.dumps(content, indent=1))
+    besideInHierarchy(inputVolume, node)
+    return node
+
+
+def besideInHierarchy(inputNode, node) -> None:
+    """Put a node beside another in the subject hierarchy (the same study, the same folder)."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    if hierarchy is None:
+        return
+    items = [
+        hierarchy.GetItemByDataNode(n) or hierarchy.CreateItem(hierarchy.GetSceneItemID(), n) for n in (inputNode, node)
+    ]
+    hierarchy.SetItemParent(items[1], hierarchy.GetItemParent(items[0]))

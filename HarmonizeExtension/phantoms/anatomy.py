@@ -25,7 +25,7 @@ from .fields import Axes
 HEAD_BOX_MM = ((-106.0, 102.0), (-115.0, 125.0), (-96.0, 96.0))
 
 _NILEARN_NAME = "mni_icbm152_{map}_tal_nlin_sym_09a_converted.nii.gz"
-_SHIPPED_NAME = "mni152_{map}_2mm.nii.gz"
+SHIPPED_NAME = "mni152_{map}_2mm.nii.gz"
 _MAPS = ("t1", "gm", "wm")
 
 
@@ -79,7 +79,7 @@ def _files() -> dict[str, Path]:
         files = {name: data / _NILEARN_NAME.format(map=name) for name in _MAPS}
         if all(file.is_file() for file in files.values()):
             return files
-    return {name: folder("Sample") / _SHIPPED_NAME.format(map=name) for name in _MAPS}
+    return {name: folder("Sample") / SHIPPED_NAME.format(map=name) for name in _MAPS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,8 +163,8 @@ def _head_shapes(axes: Axes, brain: np.ndarray, spacing: float) -> dict[str, np.
     # The cavity closes over sulci and fissures; a margin keeps the closing away from the array's edge.
     reach = 14
     padded = np.pad(brain, reach)
-    outward = ndimage.distance_transform_edt(~padded, sampling=spacing) <= 18
-    hull = ndimage.distance_transform_edt(outward, sampling=spacing) > 18
+    outward = ndimage.distance_transform_edt(~padded, sampling=spacing) <= 14
+    hull = ndimage.distance_transform_edt(outward, sampling=spacing) > 14
     hull = hull[reach:-reach, reach:-reach, reach:-reach] | brain
     cavity = ndimage.distance_transform_edt(~hull, sampling=spacing) - ndimage.distance_transform_edt(
         hull, sampling=spacing
@@ -175,7 +175,8 @@ def _head_shapes(axes: Axes, brain: np.ndarray, spacing: float) -> dict[str, np.
         _ellipsoid(axes, (-62, -52, 0), (62, 48, 62)),
         _ellipsoid(axes, (-100, -58, 0), (34, 38, 44)),
         _ellipsoid(axes, (-58, -104, 0), (20, 16, 14)),
-        _ellipsoid(axes, (-120, 20, 0), (75, 66, 62)),
+        _ellipsoid(axes, (-70, -8, 0), (58, 62, 69)),
+        _ellipsoid(axes, (-120, 26, 0), (80, 66, 62)),
     )
     face = ndimage.gaussian_filter(face, 6.0 / spacing)
     eyes = _union(*(_ellipsoid(axes, (-38, -70, side * 32), (12.5, 12.5, 12.5)) for side in (-1, 1)))

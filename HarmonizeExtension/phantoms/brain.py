@@ -25,6 +25,11 @@ SUBARACHNOID_MM = 1.5  # fluid between the hull of the brain and the skull
 SKIN_MM = 2.0
 SMALLEST_JACOBIAN = 0.3
 
+# Standard deviations of the logarithm of what differs from session to session on one scanner.
+LOADING_VARIATION = 0.02  # of the coil's field, as every head loads it differently
+NOISE_VARIATION = 0.05
+GAIN_VARIATION = 0.10
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Lesion:
@@ -78,7 +83,7 @@ class Person:
             gyri=SplineField.draw(box, 6.0, 0.5, rng),
             skull=SplineField.draw(box, 25.0, 0.9, rng),
             scalp=SplineField.draw(box, 30.0, 1.0, rng),
-            flesh=SplineField.draw(box, 9.0, 1.0, rng),
+            flesh=SplineField.draw(box, 7.0, 1.0, rng),
             t1_texture=texture(box, (3.5, 8.0, 24.0), 1.0, rng),
             t2_star_texture=texture(box, (3.5, 8.0, 24.0), 1.0, rng),
             lesion=Lesion.draw(rng) if with_lesion else None,
@@ -234,7 +239,7 @@ def _head_shares(
     rest = np.clip(around * (1 - air) - eye, 0, 1)
     # Fat lies under the skin and around the eyes, and in sheets between muscles.
     fatty = np.maximum(_inside(np.abs(outer + 4.5) - 2.5, spacing_mm), _inside(eye_mm - 7, spacing_mm) * (outer < -3))
-    fatty = np.maximum(fatty, np.clip((flesh - np.float32(0.5)) * 2, 0, np.float32(0.85)) * (outer < -5))
+    fatty = np.maximum(fatty, np.clip(flesh - np.float32(0.6), 0, np.float32(0.6)) * (outer < -5))
     return {
         Tissue.BONE: bone - marrow,
         Tissue.FAT: marrow + rest * fatty,
@@ -292,26 +297,27 @@ def scan_person(person: Person, scanner: Scanner, rng: np.random.Generator, spac
     grid = head_grid(spacing_mm)
     spacing = (spacing_mm,) * 3
     b1 = mr_signal.coil_field(body.shape, spacing, 0.02, scanner.transmit_brightening, rng)
-    receive = mr_signal.coil_field(body.shape, spacing, scanner.receive_variation, scanner.receive_brightening, rng)
+    coil = np.random.default_rng(scanner.coil_seed)
+    receive = mr_signal.coil_field(body.shape, spacing, scanner.receive_variation, scanner.receive_brightening, coil)
+    receive *= mr_signal.coil_field(body.shape, spacing, LOADING_VARIATION, 0.0, rng)
     signal = ideal_signal(body, scanner, b1) * receive
     white = properties(scanner.field_strength_tesla)[Tissue.WHITE_MATTER]
     level = float(scanner.protocol.signal(white.t1_ms, white.t2_star_ms, white.proton_density))
-    # Averaging over larger voxels lowers the noise by the square root of their volume.
-    noise_sd = level / scanner.white_matter_snr / spacing_mm**1.5 * np.exp(0.05 * rng.standard_normal())
-    magnitude = mr_signal.acquire(signal, spacing, scanner.resolution_mm, scanner.taper, noise_sd, rng)
-    gain = scanner.white_matter_level / level * np.exp(scanner.gain_variation * rng.standard_normal())
+    noise_sd = level / scanner.white_matter_snr * np.exp(NOISE_VARIATION * rng.standard_normal())
+    magnitude = mr_signal.acquire(signal, scanner.acquired, scanner.taper, noise_sd, rng)
+    gain = scanner.white_matter_level / level * np.exp(GAIN_VARIATION * rng.standard_normal())
     stored = np.rint(np.clip(magnitude * np.float32(gain), 0, 32767)).astype(np.int16)
     structures = {name: Structure(name, images.mask_image(mask, grid)) for name, mask in body.structures.items()}
     return Scan(
         image=images.to_image(stored, grid),
         modality=Modality.MR,
         structures=structures,
-        acquisition=_acquisition(scanner),
+        acquisition=_acquisition(scanner, spacing_mm),
         name=f"{person.name} {scanner.name}",
     )
 
 
-def _acquisition(scanner: Scanner) -> Acquisition:
+def _acquisition(scanner: Scanner, spacing_mm: float) -> Acquisition:
     protocol = scanner.protocol
     return Acquisition(
         manufacturer=scanner.manufacturer,
@@ -321,7 +327,7 @@ def _acquisition(scanner: Scanner) -> Acquisition:
         echo_time_ms=protocol.echo_time_ms,
         inversion_time_ms=protocol.inversion_time_ms,
         flip_angle_deg=protocol.flip_angle_deg,
-        slice_thickness_mm=scanner.resolution_mm[2],
+        slice_thickness_mm=spacing_mm / scanner.acquired[2],
     )
 
 

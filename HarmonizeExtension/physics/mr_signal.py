@@ -231,37 +231,30 @@ def coil_field(
     return np.exp(field)
 
 
-def k_space_window(size: int, spacing_mm: float, resolution_mm: float, taper: float) -> np.ndarray:
-    """What one axis of k-space passes, (size,), in the order of the FFT.
+def k_space_window(size: int, acquired: float, taper: float) -> np.ndarray:
+    """What one axis of k-space passes, (size,), float32, in the order of the FFT.
 
-    Frequencies above 1 / (2 resolution) were not acquired; over the last `taper` (0 to 1) of those that were, a
-    raised cosine damps the ringing that the sharp edge would give. A resolution finer than the grid passes all.
+    acquired: acquired over reconstructed matrix (0 to 1); the frequencies beyond are zeros, as scanners interpolate.
+    taper: the share (0 to 1) of those acquired that a raised cosine damps, against the ringing of a sharp edge.
     """
-    cutoff_per_mm = 0.5 / max(resolution_mm, spacing_mm)
-    frequency = np.abs(fft.fftfreq(size, spacing_mm)) / cutoff_per_mm
+    frequency = 2 * np.abs(fft.fftfreq(size)) / acquired
     inside = np.clip((1 - frequency) / max(taper, 1e-3), 0, 1)
-    window = 0.5 - 0.5 * np.cos(np.pi * inside)
-    return window.astype(np.float32)
+    return (0.5 - 0.5 * np.cos(np.pi * inside)).astype(np.float32)
 
 
 def acquire(
     signal: np.ndarray,
-    spacing_mm: tuple[float, float, float],
-    resolution_mm: tuple[float, float, float],
+    acquired: tuple[float, float, float],
     taper: float,
     noise_sd: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """The magnitude image (z, y, x), float32, of a real signal that was sampled in k-space with complex noise.
 
-    resolution_mm: acquired voxel size (x, y, z); where it is coarser than the grid, the rest of k-space is zeros, as
-        scanners interpolate, so that noise is correlated as in their images.
+    acquired: acquired over reconstructed matrix along (x, y, z). It blurs the image and correlates its noise.
     noise_sd: standard deviation of the noise in each of the two channels of the image; the magnitude is Rician.
     """
-    windows = [
-        k_space_window(n, spacing, resolution, taper)
-        for n, spacing, resolution in zip(signal.shape, spacing_mm[::-1], resolution_mm[::-1], strict=True)
-    ]
+    windows = [k_space_window(n, share, taper) for n, share in zip(signal.shape, acquired[::-1], strict=True)]
     passed = float(np.prod([np.mean(window**2) for window in windows]))
     sd = np.float32(noise_sd / np.sqrt(passed))
     channels = np.empty(signal.shape, np.complex64)

@@ -1,0 +1,143 @@
+"""CT kernel matching: an in-plane filter that gives a scan the sharpness and noise texture of another kernel."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+
+from .. import images
+from ..body import body_mask
+from ..errors import InputError
+from ..physics import ct_kernel
+from ..physics.ct_kernel import KernelFilter, KernelMTF
+from ..progress import CancelCheck, Progress, part
+from ..scan import Modality, Role, Scan, TargetKind
+from .base import Harmonizer, MethodCard
+
+# The range of 12-bit CT. Values outside it (padding, metal on an extended scale) enter the filter clipped to it and
+# get back what was clipped, so that they pass through; no result falls below it, whatever a sharp kernel undershoots.
+WINDOW_HU = (-1024.0, 3071.0)
+ERODE_MM = 2.0  # noise is measured this far inside a marked structure, away from its edge
+
+ESTIMATES = ("edges and noise", "noise", "edges")
+
+
+@dataclasses.dataclass
+class KernelMatching(Harmonizer):
+    """A radial in-plane filter MTF_target / MTF_source, regularised where it would blow up noise.
+
+    With a reference scan as target the ratio is estimated from the two scans, which may be of different patients:
+    from their edges (how structures are blurred) and from their noise (how texture looks). With filtered back
+    projection the two agree; with iterative reconstruction noise is smoothed more than edges, and their geometric
+    mean shares the disagreement. Where slices are equally spaced, their blend with neighbours is matched too.
+    With a `KernelMTF` or a generic kernel's name as target, the scan's own MTF is measured on its edges unless given.
+
+    target: reference Scan, KernelMTF, or name of a generic kernel ("soft", "standard", "sharp").
+    source_kernel: KernelMTF or generic name of the scan's own kernel; None measures it.
+    estimate: what a reference scan is compared by: "edges and noise" (noise alone where a scan has no clean edges),
+        "noise" or "edges".
+    noise_to_signal: Wiener regularisation; sharpening gains at most about 1 / (2 noise_to_signal).
+
+    Noise is measured in the structures marked as reference, else in the calmer half of the body's soft tissue.
+    Sources: physics/ct_kernel.py.
+    """
+
+    card: ClassVar[MethodCard] = MethodCard(
+        name="kernel-matching",
+        title="CT kernel matching",
+        summary="Filters each slice so that sharpness and noise texture are those of another reconstruction kernel.",
+        modalities=frozenset({Modality.CT}),
+        target=TargetKind.KERNEL,
+        keeps_scale=True,
+        pointwise=False,
+        citation="Mackin et al., Invest Radiol 54:288, 2019; Samei et al., AAPM TG 233, Med Phys 46:e735, 2019",
+        reference="a uniform organ, such as the liver or muscle",
+    )
+
+    target: Scan | KernelMTF | str
+    source_kernel: KernelMTF | str | None = None
+    estimate: str = "edges and noise"
+    noise_to_signal: float = 0.1
+
+    def check(self, scan: Scan) -> None:
+        super().check(scan)
+        if self.estimate not in ESTIMATES:
+            raise InputError(f"estimate '{self.estimate}' is unknown; use one of: {', '.join(ESTIMATES)}")
+        if not 0.01 <= self.noise_to_signal <= 1:
+            raise InputError(f"noise_to_signal {self.noise_to_signal} is not possible; give a number from 0.01 to 1")
+        for ct in (scan, self.target):
+            if not isinstance(ct, Scan):
+                continue
+            if ct.modality is not Modality.CT:
+                raise InputError(f"the target '{ct.name}' is {ct.modality.value}; choose a CT scan as target")
+            if ct.units not in ("", "HU"):
+                raise InputError(f"'{ct.name}' is in {ct.units}; kernel matching needs HU, choose the CT itself")
+
+    def kernel_filter(self, scan: Scan, body: np.ndarray) -> KernelFilter:
+        """The filter for this scan; `body` is its patient mask (z, y, x)."""
+        if not isinstance(self.target, Scan):
+            target = _kernel(self.target)
+            source = _kernel(self.source_kernel) if self.source_kernel else _edges(scan, body)
+            return KernelFilter(ct_kernel.mtf_ratio(source, target), noise_to_signal=self.noise_to_signal)
+        reference_body = body_mask(self.target)
+        ratios, weight = [], 0.0
+        if "noise" in self.estimate:
+            source, target = _noise(scan, body), _noise(self.target, reference_body)
+            ratios.append(ct_kernel.noise_ratio(source, target))
+            weight = ct_kernel.slice_blend(source, target)
+        if "edges" in self.estimate:
+            try:
+                source = _kernel(self.source_kernel) if self.source_kernel else _edges(scan, body)
+                ratios.append(ct_kernel.mtf_ratio(source, _edges(self.target, reference_body)))
+            except InputError:
+                if not ratios:
+                    raise
+        ratio = np.exp(np.mean(np.log(ratios), axis=0))
+        return KernelFilter(ratio, weight, self.noise_to_signal)
+
+    def _harmonize(self, scan: Scan, body: np.ndarray, progress: Progress, cancelled: CancelCheck) -> np.ndarray:
+        progress(0.0, "measuring the two kernels")
+        kernel_filter = self.kernel_filter(scan, body)
+        after = scan.array
+        if not body.any():
+            return after
+        box = images.bounding_box(body, 16)
+        box = (slice(None), *box[1:])
+        before = after[box]
+        inside = np.clip(before, *WINDOW_HU)
+        filtered = kernel_filter.apply(inside, scan.spacing_mm, part(progress, 0.3, 1.0), cancelled)
+        after[box] = np.maximum(filtered, WINDOW_HU[0]) + (before - inside)
+        return after
+
+
+def _kernel(kernel: KernelMTF | str) -> KernelMTF:
+    return KernelMTF.named(kernel) if isinstance(kernel, str) else kernel
+
+
+def _noise(scan: Scan, body: np.ndarray) -> ct_kernel.NoiseSpectrum:
+    """The noise of a scan in its reference structures, else in its calm soft tissue."""
+    reference = scan.with_role(Role.REFERENCE)
+    try:
+        if reference:
+            marked = np.any([structure.array for structure in reference], axis=0)
+            inside = images.distance_mm(~marked, (*scan.spacing_mm[:2], 1e6)) > ERODE_MM
+            part_ = ct_kernel.measured_slices(inside)
+            return ct_kernel.noise_spectrum(scan.array[part_], inside[part_], scan.spacing_mm)
+        array = scan.array
+        low, high = ct_kernel.SOFT_TISSUE_HU
+        part_ = ct_kernel.measured_slices(body & (array > low) & (array < high))
+        calm = ct_kernel.uniform_tissue(array[part_], body[part_], scan.spacing_mm)
+        return ct_kernel.noise_spectrum(array[part_], calm, scan.spacing_mm)
+    except InputError as error:
+        raise InputError(f"'{scan.name}': {error}") from None
+
+
+def _edges(scan: Scan, body: np.ndarray) -> KernelMTF:
+    """The MTF of a scan measured on its edges."""
+    part_ = ct_kernel.measured_slices(body)
+    try:
+        return ct_kernel.edge_mtf(scan.array[part_], scan.spacing_mm, scan.acquisition.kernel or scan.name)
+    except InputError as error:
+        raise InputError(f"'{scan.name}': {error}") from None

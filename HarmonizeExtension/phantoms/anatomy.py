@@ -22,7 +22,7 @@ from ..resources import folder
 from .fields import Axes
 
 # The field of view in LPS mm: (z0, z1), (y0, y1), (x0, x1), outer edges of the voxels.
-HEAD_BOX_MM = ((-106.0, 102.0), (-115.0, 125.0), (-96.0, 96.0))
+HEAD_BOX_MM = ((-106.0, 110.0), (-127.0, 133.0), (-96.0, 96.0))
 
 _NILEARN_NAME = "mni_icbm152_{map}_tal_nlin_sym_09a_converted.nii.gz"
 SHIPPED_NAME = "mni152_{map}_2mm.nii.gz"
@@ -86,9 +86,8 @@ def _files() -> dict[str, Path]:
 class HeadTemplate:
     """Continuous maps of the head in template space. Distances are in mm and negative inside.
 
-    log_odds: logarithms of the probabilities of white matter, grey matter and CSF.
+    white, grey, csf: probabilities, which add up to 1 in the brain and its fluid. brain: 1 in the template's brain.
     core: 1 in the deep nuclei and the brainstem, where intermediate probabilities are tissue and not blurred folds.
-    brain: 1 in the brain of the template.
     cavity: distance to the cranial cavity and the spinal canal. face: to the soft tissue of face and neck.
     eyes: to the eyeballs. airway: to air inside the head.
     """
@@ -113,7 +112,7 @@ def head_template() -> HeadTemplate:
     origin = images["gm"].GetOrigin()[::-1]
     # The template ends in the brainstem: its last slice is continued down the neck as the spinal cord.
     extra = int(np.ceil((origin[0] - HEAD_BOX_MM[0][0] + 10) / spacing))
-    arrays = {name: _with_cord(array, extra, spacing) for name, array in arrays.items()}
+    arrays = {name: _with_cord(array, extra) for name, array in arrays.items()}
     origin = (origin[0] - extra * spacing, origin[1], origin[2])
     grey, white = arrays["gm"] / np.float32(255), arrays["wm"] / np.float32(255)
     inside = arrays["t1"] > 0
@@ -141,9 +140,9 @@ def head_template() -> HeadTemplate:
     )
 
 
-def _with_cord(array: np.ndarray, extra: int, spacing: float) -> np.ndarray:
+def _with_cord(array: np.ndarray, extra: int) -> np.ndarray:
     """The array (z, y, x) with `extra` slices below: its last slice, led backward as the cord runs."""
-    cord = [np.roll(array[0], round(0.25 * depth * spacing) // round(spacing), axis=0) for depth in range(extra, 0, -1)]
+    cord = [np.roll(array[0], round(0.25 * depth), axis=0) for depth in range(extra, 0, -1)]
     return np.concatenate([np.stack(cord), array])
 
 
@@ -172,9 +171,9 @@ def _head_shapes(axes: Axes, brain: np.ndarray, spacing: float) -> dict[str, np.
     cavity = ndimage.gaussian_filter(cavity, 2.0 / spacing)
     # z, y (posterior), x (left) of the parts of a face, mm in template space.
     face = _union(
-        _ellipsoid(axes, (-62, -52, 0), (62, 48, 62)),
-        _ellipsoid(axes, (-100, -58, 0), (34, 38, 44)),
-        _ellipsoid(axes, (-58, -104, 0), (20, 16, 14)),
+        _ellipsoid(axes, (-62, -46, 0), (62, 48, 62)),
+        _ellipsoid(axes, (-100, -50, 0), (34, 38, 44)),
+        _ellipsoid(axes, (-58, -96, 0), (20, 16, 14)),
         _ellipsoid(axes, (-70, -8, 0), (58, 62, 69)),
         _ellipsoid(axes, (-120, 26, 0), (80, 66, 62)),
     )

@@ -50,7 +50,7 @@ PROPERTIES: dict[float, dict[Tissue, Properties]] = {
         Tissue.BONE: Properties(223, 0.5, 0.20),
         Tissue.FAT: Properties(288, 35, 0.75, 0.05),
         Tissue.SOFT: Properties(1130, 28, 0.78, 0.08),
-        Tissue.LESION: Properties(1400, 90, 0.87, 0.10),
+        Tissue.LESION: Properties(1450, 90, 0.87, 0.10),
     },
     3.0: {
         Tissue.WHITE_MATTER: Properties(832, 53, 0.70, 0.04),
@@ -59,7 +59,7 @@ PROPERTIES: dict[float, dict[Tissue, Properties]] = {
         Tissue.BONE: Properties(223, 0.4, 0.20),
         Tissue.FAT: Properties(371, 25, 0.75, 0.05),
         Tissue.SOFT: Properties(1420, 22, 0.78, 0.08),
-        Tissue.LESION: Properties(1600, 70, 0.87, 0.10),
+        Tissue.LESION: Properties(1700, 70, 0.87, 0.10),
     },
 }
 

@@ -83,7 +83,7 @@ def run(
                         cancelled=cancelled,
                     )
                 )
-        features = FeatureTable.merged(tables)
+        features = FeatureTable.merged(tables) if tables else FeatureTable((), ())
     progress(1.0, "Done")
     return CaseResult(before, after, verdict, features, seconds)
 
@@ -125,7 +125,7 @@ def write(result: CaseResult, folder: Path | str, insist: bool = False, suffix: 
         raise RefusedError(result.verdict)
     paths["volume"] = folder / f"{'REFUSED_' if refused else ''}harmonized{suffix}"
     write_image(result.after.image, paths["volume"])
-    if len(result.features):
+    if result.features.rows:
         paths["features"] = folder / "features.csv"
         result.features.to_csv(paths["features"])
     return paths

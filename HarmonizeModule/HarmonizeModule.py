@@ -12,12 +12,12 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
+from HarmonizeModuleLib.featureTables import restoreExactValues
 from HarmonizeModuleLib.inputsPanel import InputsPanel
 from HarmonizeModuleLib.logic import HarmonizeModuleLogic
 from HarmonizeModuleLib.methodPanel import MethodPanel
 from HarmonizeModuleLib.resultsPanel import ResultsPanel
 from HarmonizeModuleLib.sampleData import registerSampleData
-from HarmonizeModuleLib.scene import restoreExactValues
 
 from HarmonizeExtension.errors import Cancelled, HarmonizeError, RefusedError
 from HarmonizeExtension.radiomics.settings import Settings

@@ -5,8 +5,13 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
+import numpy as np
+import SimpleITK as sitk
+
 from ..errors import InputError
+from ..files import dicom
 from ..files.reading import read_scan
+from ..files.volume import read_volume
 from ..scan import Modality, TargetKind
 from .base import Harmonizer, MethodCard
 from .kernel_matching import KernelMatching
@@ -59,3 +64,27 @@ def target_from_text(card: MethodCard, text: str, modality: Modality) -> object:
         except ValueError:
             raise InputError(f"target '{text}' is neither a number of mm nor an existing reference scan") from None
     return text
+
+
+# No MR or PET image has voxels this dark over a tenth of its field; every CT has, in the air around the patient.
+AIR_HU = -500.0
+
+
+def implied_modality(card: MethodCard, path: str | Path) -> Modality | None:
+    """The modality of an image file that does not say it: the only one that the method is for.
+
+    None for DICOM, which says it itself, and where the method is for several. Raises InputError where the voxels look
+    like Hounsfield units and the method is not for CT.
+    """
+    path = Path(path)
+    if len(card.modalities) != 1 or path.is_dir() or "#" in path.name or dicom.is_dicom(path):
+        return None
+    modality = next(iter(card.modalities))
+    if modality is not Modality.CT and path.exists():
+        array = sitk.GetArrayViewFromImage(read_volume(path))
+        if np.mean(array < AIR_HU) > 0.1:
+            raise InputError(
+                f"'{path}' looks like CT (a tenth of it is below {AIR_HU:g}), but {card.title} is for "
+                f"{modality.value}; choose a method for CT, or say the modality"
+            )
+    return modality

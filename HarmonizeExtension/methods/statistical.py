@@ -178,20 +178,10 @@ class StandardScale:
             percentiles, tuple(float(v) for v in landmarks), references.pop(), f"standard scale of {len(rows)} scans"
         )
 
-    def save(self, folder: Path | str, training_data: str = "") -> None:
+    def save(self, folder: Path | str) -> None:
         """Write the model folder: a card that holds the learnt numbers."""
-        card = ModelCard(
-            system=self.SYSTEM,
-            version="1",
-            training_data=training_data,
-            learnt={
-                "percentiles": list(self.percentiles),
-                "landmarks": list(self.landmarks),
-                "reference": self.reference,
-                "name": self.name,
-            },
-        )
-        save_model(folder, card)
+        learnt = {"percentiles": self.percentiles, "landmarks": self.landmarks, "reference": self.reference}
+        save_model(folder, ModelCard(system=self.SYSTEM, title=self.name, learnt=learnt))
 
     @classmethod
     def load(cls, folder: Path | str) -> StandardScale:
@@ -205,7 +195,7 @@ class StandardScale:
         rising = all(np.all(np.diff(v) >= 0) and np.isfinite(v).all() for v in (percentiles, landmarks))
         if len(percentiles) != len(landmarks) or len(percentiles) < 3 or not rising or landmarks[0] == landmarks[-1]:
             raise ModelError(f"the standard scale in {folder} is damaged (its landmarks do not rise); train it again")
-        return cls(percentiles, landmarks, str(card.learnt.get("reference", "")), str(card.learnt.get("name", folder)))
+        return cls(percentiles, landmarks, str(card.learnt.get("reference", "")), card.title)
 
 
 @dataclasses.dataclass

@@ -108,6 +108,11 @@ class Settings:
             raise InputError(f"the radiomics settings {path} must be a JSON object with 'setting' in it")
         return cls.from_dict(content)
 
+    @staticmethod
+    def names() -> list[str]:
+        """The names of the settings that ship."""
+        return sorted(path.stem for path in resources.folder("Settings").glob("*.json"))
+
     @classmethod
     def for_modality(cls, modality: Modality) -> Settings:
         """The settings that ship for a modality."""
@@ -186,8 +191,10 @@ def _converted(key: str, value, type_: str):
     base = type_.split(" | ")[0]
     try:
         if base.startswith("tuple"):
-            number = int if "int" in base else float
-            return tuple(number(v) for v in value)
+            number = int if "int" in base else int | float
+            if not all(isinstance(v, number) and not isinstance(v, bool) for v in value):
+                raise TypeError
+            return tuple(value)  # 1 stays 1 and 1.0 stays 1.0: the name of a filtered image shows it
         fits = {"bool": bool, "int": int, "float": int | float, "str": str}[base]
         if not isinstance(value, fits) or (base != "bool" and isinstance(value, bool)):
             raise TypeError

@@ -6,13 +6,13 @@ import csv
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, OutputError
+from ..errors import InputError
+from ..files.writing import replacing, write_json
 
 KEYS = ("case", "label", "structure")
 
@@ -37,6 +37,11 @@ class Column:
     ibsi_name: str = ""
     ibsi_code: str = ""
     unit: str = ""
+
+    @property
+    def description(self) -> str:
+        """The IBSI name with its code, where the feature has one; else its own name."""
+        return f"{self.ibsi_name} (IBSI {self.ibsi_code})" if self.ibsi_code else self.ibsi_name or self.name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +76,15 @@ class FeatureTable:
                 return row
         raise InputError(f"the table has no row for structure '{structure}', label '{label}', case '{case}'")
 
+    def structures(self) -> tuple[str, ...]:
+        """The names of the structures, each once, in order."""
+        return tuple(dict.fromkeys(row.structure for row in self.rows))
+
+    def before_and_after(self, structure: str) -> list[tuple[str, float, float]]:
+        """(feature, before, after) of a structure of the first case that has it."""
+        before, after = (self.row(structure, label).values for label in ("before", "after"))
+        return [(name, before.get(name, math.nan), after.get(name, math.nan)) for name in self.features]
+
     @classmethod
     def merged(cls, tables: Iterable[FeatureTable]) -> FeatureTable:
         """All rows of several tables; a feature that one lacks is NaN there.
@@ -99,7 +113,7 @@ class FeatureTable:
     def to_csv(self, path: str | Path) -> None:
         """Write the rows; floats so that they read back to the last bit, NaN as an empty cell."""
 
-        def write(file):
+        with replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow([*KEYS, *self.features])
             for row in self.rows:
@@ -107,8 +121,6 @@ class FeatureTable:
                 writer.writerow(
                     [row.case, row.label, row.structure, *("" if c != c else repr(float(c)) for c in cells)]
                 )
-
-        _write_beside(Path(path), write)
 
     @classmethod
     def from_csv(cls, path: str | Path) -> FeatureTable:
@@ -131,9 +143,9 @@ class FeatureTable:
             raise InputError(f"the feature table {path} is damaged: {error or 'it is empty'}") from error
         return cls(tuple(Column(name) for name in header[3:]), tuple(rows))
 
-    def to_json(self, path: str | Path) -> None:
-        """Write everything: rows, columns' meanings, settings and versions."""
-        content = {
+    def as_dict(self) -> dict:
+        """Everything as JSON can hold it: rows, columns' meanings, settings and versions."""
+        return {
             "metadata": dict(self.metadata),
             "columns": [dataclasses.asdict(column) for column in self.columns],
             "rows": [
@@ -144,13 +156,11 @@ class FeatureTable:
                 for row in self.rows
             ],
         }
-        _write_beside(Path(path), lambda file: json.dump(content, file, indent=1, allow_nan=False))
 
     @classmethod
-    def from_json(cls, path: str | Path) -> FeatureTable:
-        """The table that `to_json` wrote."""
+    def from_dict(cls, content: Mapping, source: str = "") -> FeatureTable:
+        """The table that `as_dict` gave; InputError, naming the `source`, where something is missing in it."""
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
             rows = tuple(
                 Row(
                     *(row[key] for key in KEYS),
@@ -159,10 +169,23 @@ class FeatureTable:
                 for row in content["rows"]
             )
             return cls(tuple(Column(**column) for column in content["columns"]), rows, content["metadata"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"the feature table {source} is damaged: {error}") from error
+
+    def to_json(self, path: str | Path) -> None:
+        """Write everything: rows, columns' meanings, settings and versions."""
+        write_json(self.as_dict(), path)
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> FeatureTable:
+        """The table that `to_json` wrote."""
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"the feature table {path} cannot be read ({error.strerror})") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except ValueError as error:
             raise InputError(f"the feature table {path} is damaged: {error}") from error
+        return cls.from_dict(content, str(path))
 
 
 def _number(value: float) -> float | str | None:
@@ -171,15 +194,3 @@ def _number(value: float) -> float | str | None:
     if math.isnan(value):
         return None
     return value if math.isfinite(value) else str(value)
-
-
-def _write_beside(path: Path, write) -> None:
-    """Write into a file beside, then put it in place, so that a result is whole or absent."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(beside, "w", newline="", encoding="utf-8") as file:
-            write(file)
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise OutputError(f"the feature table {path} cannot be written ({error.strerror})") from error

@@ -25,6 +25,7 @@ from HarmonizeExtension.radiomics.settings import Settings
 from HarmonizeExtension.radiomics.table import FeatureTable
 
 from . import scene
+from .featureTables import writeFeatures
 from .parameters import HarmonizeModuleParameterNode
 
 
@@ -97,9 +98,7 @@ class HarmonizeModuleLogic(ScriptedLoadableModuleLogic):
             raise RefusedError(result.verdict)
         # From here on the scene changes; whatever could fail has been done.
         volume = scene.writeVolume(result.after, inputVolume, outputVolume, result.verdict)
-        table = (
-            scene.writeFeatures(result.features, inputVolume, featureTable) if len(result.features) else featureTable
-        )
+        table = writeFeatures(result.features, inputVolume, featureTable) if result.features.rows else featureTable
         node = scene.writeVerdict(result.verdict, result.after, inputVolume, volume)
         return Result(volume, table, node, result.verdict, result)
 

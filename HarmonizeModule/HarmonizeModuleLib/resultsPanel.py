@@ -76,7 +76,7 @@ class ResultsPanel:
         rows = self._features.before_and_after(structure)
         view.setRowCount(len(rows))
         for row, (name, before, after) in enumerate(rows):
-            about = self._features.columns[name]
+            about = self._features.column(name)
             for column, text in enumerate((name, f"{before:.5g}", f"{after:.5g}", change(before, after))):
                 item = qt.QTableWidgetItem(text)
                 item.setToolTip(f"{about.description} [{about.unit}]" if about.unit else about.description)

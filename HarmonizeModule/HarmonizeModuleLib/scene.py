@@ -1,4 +1,4 @@
-"""The scene's door: MRML nodes in and a Scan out, a result in and MRML nodes out. No other file knows both worlds."""
+"""The scene's door: MRML nodes in and a Scan out, a harmonized Scan and its verdict in and MRML nodes out."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import json
 from collections.abc import Iterable
 
 import numpy as np
+import pydicom
 import SimpleITK as sitk
 import slicer
 import vtk
+from pydicom.datadict import tag_for_keyword
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import numpy_to_vtk
 
 from HarmonizeExtension import images
 from HarmonizeExtension.errors import InputError
-from HarmonizeExtension.files.dicom import acquisition_from_tags
+from HarmonizeExtension.files.dicom import acquisition
+from HarmonizeExtension.files.rtstruct import mask_of_contours
 from HarmonizeExtension.guard import Status, Verdict
-from HarmonizeExtension.radiomics.table import FeatureTable
 from HarmonizeExtension.scan import Acquisition, Modality, Scan, Structure
 
 # What we leave on nodes; one prefix, so that a user can see and remove it.
@@ -29,11 +31,25 @@ VERDICT_ATTRIBUTE = "Harmonize.Verdict"
 SOURCE_UIDS_ATTRIBUTE = "Harmonize.SourceInstanceUIDs"
 DISPLAY_ATTRIBUTE = "Harmonize.Display"
 SOURCE_REFERENCE = "Harmonize.Source"
-EXACT_REFERENCE = "Harmonize.ExactValues"
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 CT_QUANTITY_CODE = "112031"  # DICOM: attenuation coefficient
 PET_SUV_CODE = "126400"  # DICOM: standardized uptake value
+
+ACQUISITION_KEYWORDS = (
+    "Manufacturer",
+    "ManufacturerModelName",
+    "DeviceSerialNumber",
+    "MagneticFieldStrength",
+    "RepetitionTime",
+    "EchoTime",
+    "InversionTime",
+    "FlipAngle",
+    "ConvolutionKernel",
+    "KVP",
+    "SliceThickness",
+    "ReconstructionMethod",
+)
 
 
 # ---------------------------------------------------------------- in
@@ -142,7 +158,16 @@ def maskFromSegment(segmentationNode, segmentID: str, volumeNode, image: sitk.Im
     Planar contours (RTSTRUCT) are rasterised on the volume's own grid, so that no surface comes between: a small
     structure that goes through a surface loses a third of its voxels.
     """
-    name = segmentationNode.GetSegmentation().GetSegment(segmentID).GetName()
+    segmentation = segmentationNode.GetSegmentation()
+    name = segmentation.GetSegment(segmentID).GetName()
+    contours = slicer.vtkSegmentationConverter.GetSegmentationPlanarContourRepresentationName()
+    if segmentation.GetSourceRepresentationName() == contours:
+        points = _contourPoints(
+            segmentation.GetSegment(segmentID).GetRepresentation(contours), segmentationNode, volumeNode
+        )
+        if not points:
+            raise InputError(_("Segment '{name}' has no contours; do not choose it").format(name=name))
+        return mask_of_contours(points, image, name, segmentationNode.GetName())
     try:
         array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, segmentID, volumeNode)
     except RuntimeError as error:
@@ -158,6 +183,23 @@ def maskFromSegment(segmentationNode, segmentID: str, volumeNode, image: sitk.Im
             )
         )
     return images.mask_image(array != 0, image)
+
+
+def _contourPoints(polyData, segmentationNode, volumeNode) -> list[np.ndarray]:
+    """Each planar contour as (points, 3) in the volume's LPS mm."""
+    transform = vtk.vtkGeneralTransform()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(
+        segmentationNode.GetParentTransformNode(), volumeNode.GetParentTransformNode(), transform
+    )
+    found = []
+    cells = polyData.GetLines() if polyData is not None else vtk.vtkCellArray()
+    for index in range(cells.GetNumberOfCells()):
+        ids = vtk.vtkIdList()
+        cells.GetCellAtId(index, ids)
+        points = [transform.TransformPoint(polyData.GetPoint(ids.GetId(i))) for i in range(ids.GetNumberOfIds())]
+        if len(points) > 2:
+            found.append(np.array(points) * (-1.0, -1.0, 1.0))
+    return found
 
 
 def modalityOf(volumeNode) -> str:
@@ -203,7 +245,11 @@ def dicomTag(volumeNode, tag: str) -> str:
 
 def acquisitionOf(volumeNode) -> Acquisition:
     """From the DICOM database, or from what was kept on the node when it was last there (files have no tags)."""
-    found = acquisition_from_tags(lambda tag: dicomTag(volumeNode, tag))
+    header = pydicom.Dataset()
+    for keyword in ACQUISITION_KEYWORDS:
+        tag = tag_for_keyword(keyword)
+        header.add_new(tag, "LO", dicomTag(volumeNode, f"{tag >> 16:04x},{tag & 0xFFFF:04x}"))
+    found = acquisition(header)
     if found.known():
         volumeNode.SetAttribute(ACQUISITION_ATTRIBUTE, json.dumps(found.known()))
         return found
@@ -307,62 +353,6 @@ def _setDisplay(inputVolume, outputVolume, kept: bool) -> None:
         after.SetWindowLevel(before.GetWindow(), before.GetLevel())
     else:
         after.AutoWindowLevelOn()
-
-
-def writeFeatures(features: FeatureTable, inputVolume, tableNode):
-    """The feature table as a table node (one row per structure and image, numeric columns); returns the node.
-
-    Slicer's table storage keeps six digits, so the exact values go along in a text node that the table refers to;
-    `readFeatures` and `restoreExactValues` read them.
-    """
-    if tableNode is None:
-        name = slicer.mrmlScene.GenerateUniqueName(f"{inputVolume.GetName()} features")
-        tableNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", name)
-    _fillTable(features, tableNode)
-    exact = tableNode.GetNodeReference(EXACT_REFERENCE)
-    if exact is None:
-        exact = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", f"{tableNode.GetName()} (exact values)")
-        tableNode.SetNodeReferenceID(EXACT_REFERENCE, exact.GetID())
-    exact.SetText(json.dumps(features.to_json()))
-    tableNode.SetNodeReferenceID(SOURCE_REFERENCE, inputVolume.GetID())
-    for node in (tableNode, exact):
-        besideInHierarchy(inputVolume, node)
-    return tableNode
-
-
-def _fillTable(features: FeatureTable, tableNode) -> None:
-    wasModified = tableNode.StartModify()
-    tableNode.RemoveAllColumns()
-    tableNode.SetUseColumnTitleAsColumnHeader(True)
-    for name, values in features.text_columns().items():
-        column = vtk.vtkStringArray()
-        column.SetName(name)
-        for value in values:
-            column.InsertNextValue(value)
-        tableNode.AddColumn(column)
-    for feature in features.features:
-        column = numpy_to_vtk(np.asarray(features.values(feature), dtype=np.float64), deep=True)
-        column.SetName(feature)
-        tableNode.AddColumn(column)
-        about = features.columns[feature]
-        tableNode.SetColumnDescription(feature, about.description)
-        tableNode.SetColumnUnitLabel(feature, about.unit)
-    tableNode.EndModify(wasModified)
-
-
-def readFeatures(tableNode) -> FeatureTable:
-    """The exact feature table behind a table node that `writeFeatures` made."""
-    exact = tableNode.GetNodeReference(EXACT_REFERENCE)
-    if exact is None:
-        raise InputError(_("'{name}' is not a feature table of this module").format(name=tableNode.GetName()))
-    return FeatureTable.from_json(json.loads(exact.GetText()))
-
-
-def restoreExactValues(scene=None) -> None:
-    """Give every feature table of a scene that was read from a file its exact values again."""
-    for tableNode in slicer.util.getNodesByClass("vtkMRMLTableNode", scene or slicer.mrmlScene):
-        if tableNode.GetNodeReference(EXACT_REFERENCE) is not None:
-            _fillTable(readFeatures(tableNode), tableNode)
 
 
 def writeVerdict(verdict: Verdict, after: Scan, inputVolume, outputVolume):

@@ -1,0 +1,242 @@
+"""The command line: the same way as in the panel, for scripts, clusters and people without Slicer.
+
+Exit codes: 0 done; 2 something in the input does not fit; 3 the guard refused the result; 4 a result could not be
+written; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from . import __version__, case, guard
+from .errors import Cancelled, HarmonizeError, InputError, OutputError, RefusedError
+from .files.reading import UNITS, read_scan
+from .files.writing import output_folder
+from .methods import catalogue
+from .methods.preparation import BiasFieldCorrection, Resampling
+from .methods.statistical import StandardScale
+from .progress import Progress, silent
+from .radiomics.extraction import extract
+from .radiomics.settings import Settings
+from .scan import Modality, Scan
+
+DONE, BAD_INPUT, REFUSED, NOT_WRITTEN, INTERRUPTED = 0, 2, 3, 4, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        with _Bar(hidden=options.json) as progress:
+            answer = options.command(options, progress)
+    except HarmonizeError as error:
+        return _complain(error, options.json)
+    except (Cancelled, KeyboardInterrupt):
+        print("interrupted; nothing was left half-written", file=sys.stderr)
+        return INTERRUPTED
+    print(json.dumps(answer, indent=1) if options.json else _in_words(answer))
+    return DONE
+
+
+def _complain(error: HarmonizeError, as_json: bool) -> int:
+    code = {RefusedError: REFUSED, OutputError: NOT_WRITTEN}.get(type(error), BAD_INPUT)
+    if as_json:
+        details = error.verdict.to_json() if isinstance(error, RefusedError) else {}
+        print(json.dumps({"error": str(error), "kind": type(error).__name__, **details}, indent=1))
+    else:
+        print(f"harmonize: {error}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="harmonize", description="Segmentation-aware harmonization of MR, CT and PET. For research only."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    apply = _command(commands, "apply", _apply, "harmonize a scan, check the result, measure before and after")
+    _add_scan(apply)
+    apply.add_argument("--method", required=True, metavar="NAME", help="see `harmonize methods`")
+    apply.add_argument(
+        "--target",
+        metavar="T",
+        help="reference scan (its segmentation behind a comma), model folder, kernel or FWHM in mm",
+    )
+    apply.add_argument("--reference", metavar="STRUCTURE", help="take intensity statistics inside it")
+    apply.add_argument("--protect", metavar="STRUCTURE", action="append", default=[], help="keep its structure safe")
+    apply.add_argument("--measure", metavar="STRUCTURE", action="append", help="radiomics of these only")
+    apply.add_argument("--n4", action="store_true", help="N4 bias field correction first")
+    apply.add_argument("--spacing", type=float, metavar="MM", help="resample to this voxel size first")
+    apply.add_argument("--settings", metavar="NAME|FILE", help="radiomics settings; those of the modality by default")
+    apply.add_argument("--insist", action="store_true", help="write a refused result too, marked as refused")
+    apply.add_argument("--out", required=True, metavar="DIR", help="folder for volume, features, verdict and report")
+
+    radiomics = _command(commands, "radiomics", _radiomics, "measure the structures of a scan")
+    _add_scan(radiomics, segmentation_required=True)
+    radiomics.add_argument("--settings", metavar="NAME|FILE", help="those of the modality by default")
+    radiomics.add_argument("--out", required=True, metavar="CSV", help="feature table")
+
+    compare = _command(commands, "compare", _compare, "hold one volume against another as the guard does")
+    _add_scan(compare)
+    compare.add_argument("--after", required=True, metavar="FILE", help="the volume that was made from --volume")
+    compare.add_argument("--protect", metavar="STRUCTURE", action="append", default=[], help="check its fine detail")
+
+    fit = _command(commands, "fit", _fit, "learn Nyul's standard scale from a set of scans, as a model folder")
+    fit.add_argument("--volumes", required=True, nargs="+", metavar="FILE")
+    fit.add_argument("--segmentations", nargs="+", metavar="FILE", help="one for each volume, in the same order")
+    fit.add_argument("--reference", metavar="STRUCTURE", help="take percentiles inside it")
+    fit.add_argument("--out", required=True, metavar="DIR", help="the model folder")
+
+    methods = _command(commands, "methods", _methods, "list the methods")
+    methods.add_argument("--modality", choices=[m.value for m in Modality], help="only those that fit")
+
+    demo = _command(commands, "demo", _demo, "a simulated case from three scanners, or your own scan, start to end")
+    demo.add_argument("--input", metavar="VOLUME", help="your own scan instead of the simulated case")
+    demo.add_argument("--segmentation", metavar="SEG", help="its structures")
+    demo.add_argument("--out", default="demo", metavar="DIR", help="folder for the results (default: demo)")
+    return parser
+
+
+def _command(commands, name: str, function, text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    parser.add_argument("--json", action="store_true", help="answer in JSON, without a progress bar")
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _add_scan(parser: argparse.ArgumentParser, segmentation_required: bool = False) -> None:
+    parser.add_argument("--volume", required=True, metavar="FILE", help="NIfTI, NRRD, MetaImage, or a DICOM folder")
+    parser.add_argument(
+        "--segmentation", metavar="FILE", required=segmentation_required, help="mask, label map, .seg.nrrd or RTSTRUCT"
+    )
+    parser.add_argument("--modality", choices=[m.value for m in Modality], help="needed where the file does not say it")
+    parser.add_argument("--units", choices=UNITS, help="of a PET file that does not say them")
+
+
+def _read(options, **roles) -> Scan:
+    scan = read_scan(options.volume, modality=options.modality, segmentation=options.segmentation, units=options.units)
+    return scan.with_roles(**roles) if scan.structures or any(roles.values()) else scan
+
+
+def _apply(options, progress: Progress) -> dict:
+    method = catalogue.method(options.method)
+    output_folder(options.out)
+    progress(0.0, "Reading")
+    options.modality = options.modality or catalogue.implied_modality(method.card, options.volume)
+    scan = _read(options, reference=options.reference, protected=options.protect, measured=options.measure)
+    target = catalogue.target_from_text(method.card, options.target, scan.modality) if options.target else None
+    steps = [BiasFieldCorrection()] if options.n4 else []
+    if options.spacing is not None:
+        steps.append(Resampling((options.spacing,) * 3))
+    settings = Settings.load(options.settings) if options.settings else None
+    result = case.run(scan, method.for_target(target), steps, settings, progress)
+    paths = case.write(result, options.out, options.insist)
+    return {
+        "verdict": result.verdict.status.value,
+        "reasons": list(result.verdict.reasons),
+        "seconds": {name: round(value, 2) for name, value in result.seconds.items()},
+        "files": {name: str(path) for name, path in paths.items()},
+    }
+
+
+def _radiomics(options, progress: Progress) -> dict:
+    progress(0.0, "Reading")
+    scan = _read(options)
+    settings = Settings.load(options.settings) if options.settings else Settings.for_modality(scan.modality)
+    features = extract(scan, settings, case=scan.name, progress=progress)
+    features.to_csv(options.out)
+    return {"rows": len(features.rows), "features": len(features.features), "files": {"features": options.out}}
+
+
+def _compare(options, progress: Progress) -> dict:
+    progress(0.0, "Reading")
+    before = _read(options, protected=options.protect)
+    after = read_scan(options.after, modality=before.modality, units=before.units or None)
+    progress(0.3, "Comparing")
+    verdict = guard.inspect(before, after)
+    return {
+        "verdict": verdict.status.value,
+        "reasons": list(verdict.reasons),
+        "checks": [check.text for check in verdict.checks],
+    }
+
+
+def _fit(options, progress: Progress) -> dict:
+    segmentations = options.segmentations or [None] * len(options.volumes)
+    if len(segmentations) != len(options.volumes):
+        raise InputError(
+            f"{len(options.volumes)} volumes but {len(segmentations)} segmentations; give one for each volume"
+        )
+    scans = []
+    for number, (volume, segmentation) in enumerate(zip(options.volumes, segmentations, strict=True)):
+        progress(number / len(options.volumes), f"Reading {volume}")
+        scan = read_scan(volume, modality=Modality.MR, segmentation=segmentation)
+        scans.append(scan.with_roles(reference=options.reference))
+    scale = StandardScale.fit(scans)
+    scale.save(options.out)
+    return {"landmarks": dict(zip(scale.percentiles, scale.landmarks, strict=True)), "files": {"model": options.out}}
+
+
+def _methods(options, progress: Progress) -> dict:
+    modality = Modality(options.modality) if options.modality else None
+    return {
+        "methods": [
+            {
+                "name": card.name,
+                "title": card.title,
+                "modality": ", ".join(sorted(card.modalities)),
+                "target": card.target.value,
+                "summary": card.summary,
+                "citation": card.citation,
+            }
+            for card in catalogue.cards(modality)
+        ]
+    }
+
+
+def _demo(options, progress: Progress) -> dict:
+    from . import demo
+
+    return demo.run(options.out, options.input, options.segmentation, progress)
+
+
+def _in_words(answer: dict) -> str:
+    """An answer as lines for people."""
+    lines = []
+    for name, value in answer.items():
+        if name == "methods":
+            lines += [f"{m['name']:22} {m['modality']:8} target: {m['target']:16} {m['summary']}" for m in value]
+        elif isinstance(value, dict):
+            lines += [f"{name}:", *(f"  {key}: {entry}" for key, entry in value.items())]
+        elif isinstance(value, list):
+            lines += [f"{name}:", *(f"  - {entry}" for entry in value)] if value else []
+        else:
+            lines.append(f"{name}: {value}")
+    return "\n".join(lines)
+
+
+class _Bar:
+    """A progress bar on the error stream, where there is a person to see it."""
+
+    def __init__(self, hidden: bool):
+        self.hidden = hidden or not sys.stderr.isatty()
+
+    def __enter__(self) -> Progress:
+        if self.hidden:
+            return silent
+        from tqdm import tqdm
+
+        self.bar = tqdm(total=100, bar_format="{l_bar}{bar}| {elapsed}", leave=False)
+        return self._show
+
+    def _show(self, fraction: float, text: str) -> None:
+        self.bar.set_description(text)
+        self.bar.update(round(100 * fraction) - self.bar.n)
+
+    def __exit__(self, *_):
+        if not self.hidden:
+            self.bar.close()

@@ -1,0 +1,31 @@
+# The two commands: `make demo` and `make test`. Each sets up .venv first (Python 3.11 or 3.12 and a C compiler).
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test lint benchmarks clean
+
+demo: $(VENV)/ready
+	$(RUN) -m Testing.demo --out demo $(if $(INPUT),--input "$(INPUT)") $(if $(SEGMENTATION),--segmentation "$(SEGMENTATION)")
+
+test: $(VENV)/ready lint
+	$(RUN) -m pytest -n 2 --dist loadfile
+
+lint: $(VENV)/ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+benchmarks: $(VENV)/ready
+	$(RUN) -m Testing.benchmarks.case_times
+
+# torch comes first and pinned: any other release would bring gigabytes of CUDA. The fork of pyradiomics is compiled.
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet torch==2.13.0
+	CMAKE_ARGS=-DFORCE_DISABLE_CUDA=ON $(RUN) -m pip install --quiet -e '.[networks,pyradiomics,demo,development]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info

@@ -120,7 +120,7 @@ def read_series(path: str | os.PathLike, series_uid: str | None = None) -> Serie
         image, units, notes = image * measured.factor, measured.units, [measured.note] if measured.note else []
     first = headers[0]
     references = {str(first.get(keyword) or "") for keyword in ("SeriesInstanceUID", "FrameOfReferenceUID")}
-    return Series(image, modality, _acquisition(first), units, tuple(notes), frozenset(references - {""}))
+    return Series(image, modality, acquisition(first), units, tuple(notes), frozenset(references - {""}))
 
 
 def _choose(path: Path, series_uid: str | None) -> tuple[list[tuple[Path, Dataset]], Modality]:
@@ -351,7 +351,7 @@ def _grid(array: np.ndarray, frames: list[_Frame], step_mm: float) -> sitk.Image
     return image
 
 
-def _acquisition(header: Dataset) -> Acquisition:
+def acquisition(header: Dataset) -> Acquisition:
     """Scanner and protocol; a tag that is empty, zero or says that it was removed is unknown."""
     groups = [*(header.get("PerFrameFunctionalGroupsSequence") or [])[:1]]
     places = [header, *(header.get("SharedFunctionalGroupsSequence") or []), *groups]

@@ -50,7 +50,7 @@ def read_rtstruct(
                 raise InputError(f"structure '{name}' in '{path}' is empty; contour it or leave it out")
             notes.append(f"structure '{name}' in '{path.name}' was never contoured and is left out")
             continue
-        yield name, _mask(contours, grid, name, path)
+        yield name, mask_of_contours(contours, grid, name, path)
 
 
 def _read(path: Path) -> pydicom.Dataset:
@@ -109,7 +109,12 @@ def _rois(dataset: pydicom.Dataset, path: Path, notes: list[str]) -> Iterator[tu
         yield name, contours
 
 
-def _mask(contours: list[np.ndarray], grid: sitk.Image, name: str, path: Path) -> sitk.Image:
+def mask_of_contours(contours: list[np.ndarray], grid: sitk.Image, name: str, path: Path | str) -> sitk.Image:
+    """Closed planar contours (each (points, 3) in LPS mm) filled on `grid`; uint8, 0 or 1.
+
+    name, path: of the structure and of where it comes from, for messages.
+    Raises InputError where it lies outside the grid or falls between its voxels.
+    """
     to_index = np.linalg.inv(images.index_to_physical(grid))
     indices = [points @ to_index[:3, :3].T + to_index[:3, 3] for points in contours]
     points = np.concatenate(indices)
@@ -198,7 +203,7 @@ def fill_polygons(polygons: list[np.ndarray], shape: tuple[int, int]) -> np.ndar
     return np.cumsum(toggles, axis=1)[:, :columns] % 2 == 1
 
 
-def _fill_oblique(contours: list[np.ndarray], grid: sitk.Image, name: str, path: Path) -> sitk.Image:
+def _fill_oblique(contours: list[np.ndarray], grid: sitk.Image, name: str, path: Path | str) -> sitk.Image:
     """Contours that lie across the grid, filled on a finer grid in their own planes and then resampled."""
     largest = max(contours, key=len)
     _, _, axes = np.linalg.svd(largest - largest.mean(axis=0), full_matrices=False)

@@ -62,10 +62,14 @@ def read_volume(path: str | os.PathLike) -> sitk.Image:
         )
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
+    nifti = path.name.lower().endswith(NIFTI_SUFFIXES)
+    if nifti:
+        _check_nifti_whole(path)
     try:
         reader.ReadImageInformation()
         _check_header(reader, path)
-        _check_whole(reader, path)
+        if not nifti:
+            _check_whole(reader, path)
         image = reader.Execute()
     except RuntimeError as error:
         raise InputError(_sentence(str(error), path)) from error
@@ -89,9 +93,6 @@ def _check_header(reader: sitk.ImageFileReader, path: Path) -> None:
 
 
 def _check_whole(reader: sitk.ImageFileReader, path: Path) -> None:
-    if path.name.lower().endswith(NIFTI_SUFFIXES):
-        _check_nifti_whole(path)
-        return
     declared = int(np.prod(reader.GetSize(), dtype=object)) * reader.GetNumberOfComponents()
     declared *= _bytes_per_value(reader.GetPixelID())
     data = _data_file(path)
@@ -110,7 +111,7 @@ def _bytes_per_value(pixel_id: int) -> int:
 
 def _header_text(path: Path) -> str:
     with open(path, "rb") as file:
-        return file.read(_HEADER_BYTES).split(b"\n\n", 1)[0].decode("latin-1")
+        return file.read(_HEADER_BYTES).split(b"\n\n", 1)[0].decode("utf-8", errors="surrogateescape")
 
 
 def _is_compressed(path: Path) -> bool:
@@ -144,8 +145,8 @@ def _check_nifti_whole(path: Path) -> None:
                 there += len(chunk)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(_truncated(path, f"its compressed data break off: {error}")) from error
-    except (struct.error, OverflowError) as error:
-        raise InputError(_truncated(path, "its header is not whole")) from error
+    except struct.error as error:
+        raise InputError(_no_such_format(path)) from error
     if there < wanted:
         raise InputError(_truncated(path, f"{there} bytes of {wanted} are there"))
 
@@ -165,9 +166,9 @@ def _nifti_bytes(header: bytes) -> int:
             (offset,) = struct.unpack_from(order + "q", header, 168)
             break
     else:
-        raise struct.error("neither NIfTI-1 nor NIfTI-2")
+        raise struct.error("no NIfTI header")
     if not np.isfinite(offset) or bits <= 0:
-        raise struct.error("impossible header")
+        raise struct.error("no NIfTI header")
     voxels = 1
     for count in dim[1 : 1 + min(max(dim[0], 1), 7)]:
         voxels *= max(int(count), 1)
@@ -182,14 +183,20 @@ def _sentence(message: str, path: Path) -> str:
     """What an image library said about a file, as a sentence for its user."""
     text = message.lower()
     if "unable to determine imageio" in text:
-        return f"'{path}' is no {_format(path)} file, whatever its name says; export it again"
+        return _no_such_format(path)
     if "orthonormal" in text or "direction" in text or "determinant" in text:
         return f"'{path}' has skewed axes, which an image grid cannot have; resample it or export it again"
     if "spacing" in text:
         return f"'{path}' has an impossible voxel size; export it again"
     if "alloc" in text:
         return f"'{path}' does not fit into memory; crop or resample it first"
-    return _truncated(path, message.strip().splitlines()[-1].strip())
+    if short := re.search(r"expected (\d+) bytes but received (\d+)", text):
+        return _truncated(path, f"{short.group(2)} bytes of {short.group(1)} are there")
+    return _truncated(path, f"it cannot be understood as {_format(path)}")
+
+
+def _no_such_format(path: Path) -> str:
+    return f"'{path}' is no {_format(path)} file, whatever its name says; export it again"
 
 
 def _format(path: Path) -> str:

@@ -99,14 +99,13 @@ def write_image(image: sitk.Image, path: str | os.PathLike) -> None:
             sitk.WriteImage(image, str(temporary), useCompression=True, compressionLevel=1)
             written = sitk.ReadImage(str(temporary))
         except RuntimeError as error:
-            raise OutputError(
-                f"'{path}' could not be written: {_why_incomplete(path)} ({str(error).strip().splitlines()[-1]})"
-            ) from error
+            detail = str(error).strip().splitlines()[-1]
+            raise OutputError(f"'{path}' could not be written: {_why(path, detail)}") from error
         same_values = written.GetSize() == image.GetSize() and np.array_equal(
             sitk.GetArrayViewFromImage(written), sitk.GetArrayViewFromImage(image), equal_nan=_is_float(image)
         )
         if not same_values:
-            raise OutputError(f"'{path}' could not be written: {_why_incomplete(path)}")
+            raise OutputError(f"'{path}' could not be written: {_why(path, 'incomplete when read back')}")
         if not images.same_grid(written, image):
             raise OutputError(f"'{path}': this format cannot hold the image's grid; write it as .nrrd")
 
@@ -115,11 +114,12 @@ def _is_float(image: sitk.Image) -> bool:
     return "float" in image.GetPixelIDTypeAsString()
 
 
-def _why_incomplete(path: Path) -> str:
+def _why(path: Path, detail: str) -> str:
+    """The image writers do not say that a disk is full, so the disk is asked."""
     free = shutil.disk_usage(path.parent).free
     if free < 1_000_000:
         return _REASONS[errno.ENOSPC]
-    return f"the file was incomplete when read back ({free / 1e6:.0f} MB are free there); choose another folder"
+    return f"{detail} ({free / 1e6:.0f} MB are free there); choose another folder or format"
 
 
 def write_text(text: str, path: str | os.PathLike) -> None:

@@ -43,6 +43,12 @@ class ctkCollapsibleButton(QAbstractButton):
         return max(22, self.fontMetrics().height() + 8)
 
     def _onToggled(self, opened):
+        self._showChildren(opened)
+        self.setMaximumHeight(16777215 if opened else self._header())
+        self.updateGeometry()
+        self.contentsCollapsed.emit(not opened)
+
+    def _showChildren(self, opened):
         for child in [c for c in self.findChildren(QWidget) if c.parent() is self]:
             if opened and child in self._hidden:
                 child.setVisible(True)
@@ -51,15 +57,12 @@ class ctkCollapsibleButton(QAbstractButton):
                 child.setVisible(False)
         if opened:
             self._hidden = []
-        self.setMaximumHeight(16777215 if opened else self._header())
-        self.updateGeometry()
-        self.contentsCollapsed.emit(not opened)
 
-    def childEvent(self, event):
-        if event.type() == event.Type.ChildAdded and isinstance(event.child(), QWidget) and not self.isChecked():
-            self._hidden.append(event.child())
-            event.child().setVisible(False)
-        super().childEvent(event)
+    def showEvent(self, event):
+        """Hide what was added while collapsed; not when it is added, for it is no more than a bare QWidget then."""
+        super().showEvent(event)
+        if not self.isChecked():
+            self._showChildren(False)
 
     def sizeHint(self):
         opened = self.isChecked() and self.layout() is not None

@@ -2,7 +2,7 @@
 """The few qMRML widgets a panel uses, on a real vtkMRMLScene, with the API of their C++ headers."""
 
 import vtk
-from PySide6.QtCore import Property, QAbstractTableModel, QItemSelection, Qt, Signal, Slot
+from PySide6.QtCore import Property, QAbstractTableModel, QItemSelection, QItemSelectionModel, Qt, Signal, Slot
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import (
     QComboBox,
@@ -349,11 +349,11 @@ class qMRMLSegmentsTableView(_NodeView, qMRMLWidget):
         return tuple(self.segmentIDForRow(index.row()) for index in self._table.selectionModel().selectedRows())
 
     def setSelectedSegmentIDs(self, segmentIDs):
-        model = self._table.selectionModel()
+        model, flags = self._table.selectionModel(), QItemSelectionModel.SelectionFlag
         model.clearSelection()
         for row in range(self._table.rowCount):
             if self.segmentIDForRow(row) in segmentIDs:
-                model.select(self._table.model().index(row, 0), model.Select | model.Rows)
+                model.select(self._table.model().index(row, 0), flags.Select | flags.Rows)
 
     def clearSelection(self):
         self._table.clearSelection()

@@ -12,7 +12,11 @@ def sliceLogic(name):
     logic = slicer.vtkMRMLSliceLogic()
     logic.SetMRMLApplicationLogic(application)
     logic.SetMRMLScene(slicer.mrmlScene)
-    logic.AddSliceNode(name)
+    nodes = [node for node in slicer.util.getNodesByClass("vtkMRMLSliceNode") if node.GetLayoutName() == name]
+    if nodes:
+        logic.SetSliceNode(nodes[0])
+    else:
+        logic.AddSliceNode(name)
     application.GetSliceLogics().AddItem(logic)
     return logic
 
@@ -49,6 +53,7 @@ class LayoutManager:
     def setLayout(self, layout):
         self.layouts.append(layout)
         self._logic.GetLayoutNode().SetViewArrangement(layout)
+        self.mrmlSliceLogics()  # as each slice widget makes its logic at once
 
     def layoutLogic(self):
         return self._logic

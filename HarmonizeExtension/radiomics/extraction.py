@@ -16,7 +16,7 @@ from .. import __version__
 from ..errors import InputError
 from ..progress import CancelCheck, Progress, never, silent, stop_if
 from ..scan import Role, Scan, Structure
-from . import first_order, glcm, gldm, glrlm, glszm, ngtdm, shape
+from . import filters, first_order, glcm, gldm, glrlm, glszm, ngtdm, shape
 from .definitions import Definition
 from .discretisation import GreyLevels, directions, discretise
 from .preparation import Preparation, Region
@@ -69,7 +69,7 @@ def extract(
         rows.append(Row(case or scan.name, label, structure.name, values))
         progress((number + 1) / len(chosen), f"radiomics: {structure.name}")
     metadata = {"settings": settings.as_dict(), "software": measured_by}
-    return FeatureTable(_columns(rows, scan.units, settings), tuple(rows), metadata)
+    return FeatureTable(_columns(scan.units, settings), tuple(rows), metadata)
 
 
 def extract_many(
@@ -251,14 +251,28 @@ def _installed(name: str) -> bool:
     return True
 
 
-def _columns(rows: Sequence[Row], units: str, settings: Settings) -> tuple[Column, ...]:
-    """What each feature of the rows is; intensities lose their unit where the settings normalise them."""
+def _columns(units: str, settings: Settings) -> tuple[Column, ...]:
+    """What each feature that the settings ask for is; intensities lose their unit where the settings normalise them."""
     units = "" if settings.normalize else units
-    names = dict.fromkeys(name for row in rows for name in row.values)
     columns = []
-    for name in names:
-        image_type, feature_class, feature = name.split("_", 2)
-        definition = DEFINITIONS[feature_class][feature]
-        unit = definition.unit_for(units)
-        columns.append(Column(name, feature_class, image_type, definition.ibsi_name, definition.ibsi_code, unit))
+    for image_type in settings.image_types:
+        own = settings.for_image_type(image_type)
+        for image_name in filters.names(image_type, own):
+            for feature_class, wanted in settings.feature_classes.items():
+                if feature_class == "shape":
+                    continue
+                columns += [
+                    _column(image_name, feature_class, name, units) for name in wanted or DEFINITIONS[feature_class]
+                ]
+    shapes = settings.feature_classes.get("shape")
+    if shapes is not None:
+        columns = [_column("original", "shape", name, units) for name in shapes or shape.FEATURES] + columns
     return tuple(columns)
+
+
+def _column(image_name: str, feature_class: str, feature: str, units: str) -> Column:
+    definition = DEFINITIONS[feature_class][feature]
+    name = f"{image_name}_{feature_class}_{feature}"
+    return Column(
+        name, feature_class, image_name, definition.ibsi_name, definition.ibsi_code, definition.unit_for(units)
+    )

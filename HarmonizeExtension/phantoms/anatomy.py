@@ -24,6 +24,9 @@ from .fields import Axes
 # The field of view in LPS mm: (z0, z1), (y0, y1), (x0, x1), outer edges of the voxels.
 HEAD_BOX_MM = ((-106.0, 110.0), (-127.0, 133.0), (-96.0, 96.0))
 
+FADING_MM = 4.0  # of the template, at its lower end
+AROUND_MM = 20.0  # by which the template is larger than the field of view, since people deform it
+
 _NILEARN_NAME = "mni_icbm152_{map}_tal_nlin_sym_09a_converted.nii.gz"
 SHIPPED_NAME = "mni152_{map}_2mm.nii.gz"
 _MAPS = ("t1", "gm", "wm")
@@ -110,10 +113,11 @@ def head_template() -> HeadTemplate:
     arrays = {name: sitk.GetArrayFromImage(image) for name, image in images.items()}
     spacing = images["gm"].GetSpacing()[0]
     origin = images["gm"].GetOrigin()[::-1]
-    # The template ends in the brainstem: its last slice is continued down the neck as the spinal cord.
-    extra = int(np.ceil((origin[0] - HEAD_BOX_MM[0][0] + 10) / spacing))
-    arrays = {name: _with_cord(array, extra) for name, array in arrays.items()}
-    origin = (origin[0] - extra * spacing, origin[1], origin[2])
+    # The template fades out in the brainstem: its last whole slice goes on down the neck as the spinal cord.
+    cut = round(FADING_MM / spacing)
+    extra = int(np.ceil((origin[0] - HEAD_BOX_MM[0][0] + AROUND_MM) / spacing)) + cut
+    arrays = {name: _with_cord(array[cut:], extra) for name, array in arrays.items()}
+    origin = (origin[0] - (extra - cut) * spacing, origin[1], origin[2])
     grey, white = arrays["gm"] / np.float32(255), arrays["wm"] / np.float32(255)
     inside = arrays["t1"] > 0
     # Sulci are narrower than the differences between 152 people: what is dark in the average is fluid in each.
@@ -126,7 +130,7 @@ def head_template() -> HeadTemplate:
         return Map(np.ascontiguousarray(values, np.float32), origin, spacing)
 
     coarse = 2.0
-    axes = head_axes(coarse, tuple((start - 20, end + 20) for start, end in HEAD_BOX_MM))
+    axes = head_axes(coarse, tuple((start - AROUND_MM, end + AROUND_MM) for start, end in HEAD_BOX_MM))
     points = np.stack([c.ravel() for c in np.meshgrid(*axes, indexing="ij")]).astype(np.float32)
     brain = as_map(inside)
     inside_coarse = ndimage.map_coordinates(

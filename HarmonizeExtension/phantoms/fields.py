@@ -64,4 +64,4 @@ def texture(
 
 def total(fields: tuple[SplineField, ...], axes: Axes) -> np.ndarray:
     """The sum of fields on a grid (z, y, x), float32."""
-    return np.sum([field.on(axes) for field in fields], axis=0)
+    return sum(field.on(axes) for field in fields)

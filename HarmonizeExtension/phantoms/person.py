@@ -18,7 +18,7 @@ from .tissues import Tissue
 SUBARACHNOID_MM = 1.5  # fluid between the hull of the brain and the skull
 SKIN_MM = 2.0
 SMALLEST_JACOBIAN = 0.3
-DISPLACEMENT_MM = ((60.0, 3.5), (30.0, 2.0), (15.0, 0.9))  # knot spacing and standard deviation at each scale
+DISPLACEMENT_MM = ((90.0, 4.5), (35.0, 1.3), (15.0, 0.9))  # knot spacing and standard deviation at each scale
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,10 +69,10 @@ class Person:
             name=name,
             pose=pose,
             displacement=_draw_displacement(pose, rng),
-            sulci=SplineField.draw(box, 5.0, 0.9, rng),
+            sulci=SplineField.draw(box, 5.0, 0.8, rng),
             gyri=SplineField.draw(box, 6.0, 0.5, rng),
-            skull=SplineField.draw(box, 25.0, 0.9, rng),
-            scalp=SplineField.draw(box, 30.0, 1.0, rng),
+            skull=SplineField.draw(box, 40.0, 0.9, rng),
+            scalp=SplineField.draw(box, 45.0, 1.0, rng),
             flesh=SplineField.draw(box, 7.0, 1.0, rng),
             t1_texture=texture(box, (3.5, 8.0, 24.0), 1.0, rng),
             t2_star_texture=texture(box, (3.5, 8.0, 24.0), 1.0, rng),
@@ -256,7 +256,7 @@ def _brain_shares(template: HeadTemplate, points, sulci, gyri, spacing_mm: float
     floor = np.float32(0.01)
     white, grey, fluid = (np.log(m.at(points) + floor) for m in (template.white, template.grey, template.csf))
     white += folded * gyri
-    fluid += folded * (sulci + np.float32(0.5))
+    fluid += folded * (sulci + np.float32(0.35))
     highest = np.maximum(np.maximum(white, grey), fluid)
     weights = [np.exp(sharpness * (odds - highest)) for odds in (white, grey, fluid)]
     whole = weights[0] + weights[1] + weights[2]

@@ -120,7 +120,9 @@ class qSlicerApplication(QApplication):
         self._application = application
         self._moduleManager = qSlicerModuleManager()
         self._layoutManager = LayoutManager()
-        self._settings = QSettings(os.path.join(application.temporaryPath, "Slicer.ini"), QSettings.IniFormat)
+        QSettings.setDefaultFormat(QSettings.IniFormat)  # never the user's own settings
+        QSettings.setPath(QSettings.IniFormat, QSettings.UserScope, application.temporaryPath)
+        self._settings = QSettings()
 
     def __getattr__(self, name):
         return getattr(self._application, name)

@@ -77,7 +77,8 @@ class Application:
 
     def __init__(self):
         self.answer = True  # what the user says to every question
-        self.temporaryPath = tempfile.mkdtemp(prefix="Slicer-")
+        self._temporary = tempfile.TemporaryDirectory(prefix="Slicer-")
+        self.temporaryPath = self._temporary.name
         self._scene = slicer.vtkMRMLScene()
         self._scene.SetCacheManager(slicer.vtkCacheManager())  # reading a .mrb unpacks it there
         self._scene.GetCacheManager().SetRemoteCacheDirectory(self.temporaryPath)
@@ -174,6 +175,7 @@ def _collectMessages():
         return slicer.app.answer
 
     slicer.util._messageDisplay = show
+    slicer.util.delayDisplay = lambda text, *args, **kwargs: slicer.app.processEvents()
     slicer.util.messageBox = lambda text, *args, **kwargs: show(logging.INFO, text)
     slicer.util.confirmOkCancelDisplay = slicer.util.confirmYesNoDisplay = slicer.util.confirmRetryCloseDisplay = ask
     printed = sys.excepthook

@@ -2,10 +2,11 @@
 
 import enum
 import json
-import pathlib
+import math
 import types
 import typing
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Annotated, Any
 
 import ctk
@@ -16,30 +17,22 @@ import vtk
 
 @dataclass
 class WithinRange:
-    minimum: float
-    maximum: float
+    minimum: float = -math.inf
+    maximum: float = math.inf
 
     def check(self, value):
         if not self.minimum <= value <= self.maximum:
             raise ValueError(f"{value} is not between {self.minimum} and {self.maximum}")
 
 
-@dataclass
-class Minimum:
-    minimum: float
-
-    def check(self, value):
-        if value < self.minimum:
-            raise ValueError(f"{value} is below {self.minimum}")
+class Minimum(WithinRange):
+    def __init__(self, minimum):
+        super().__init__(minimum=minimum)
 
 
-@dataclass
-class Maximum:
-    maximum: float
-
-    def check(self, value):
-        if value > self.maximum:
-            raise ValueError(f"{value} is above {self.maximum}")
+class Maximum(WithinRange):
+    def __init__(self, maximum):
+        super().__init__(maximum=maximum)
 
 
 @dataclass
@@ -54,6 +47,9 @@ class Choice:
 @dataclass
 class Default:
     value: Any
+
+    def check(self, value):
+        pass
 
 
 @dataclass
@@ -73,21 +69,23 @@ class _Field:
         if optional:
             kind = next(part for part in typing.get_args(kind) if part is not type(None))
         this = cls(name, kind, notes, optional)
-        base = typing.get_origin(kind) or kind
-        if not this.isNode and not issubclass(base, (bool, int, float, str, pathlib.PurePath, enum.Enum, list)):
+        if not this.isNode and not issubclass(this.base, (bool, int, float, str, PurePath, enum.Enum, list)):
             raise NotImplementedError(f"{name}: {kind} has no stand-in here")
-        given = [note.value for note in notes if isinstance(note, Default)]
-        if hasattr(owner, name):
-            this.default = getattr(owner, name)
-        elif given:
-            this.default = given[0]
-        elif not this.isNode and not optional:
-            this.default = next(iter(kind)) if issubclass(base, enum.Enum) else base()
+        if not this.isNode and not optional:
+            this.default = next(iter(kind)) if issubclass(this.base, enum.Enum) else this.base()
+        for note in notes:
+            this.default = getattr(note, "value", this.default)
+        this.default = getattr(owner, name, this.default)
         return this
 
     @property
+    def base(self):
+        """The class that values are instances of: list for list[str]."""
+        return typing.get_origin(self.kind) or self.kind
+
+    @property
     def isNode(self):
-        return isinstance(self.kind, type) and issubclass(self.kind, slicer.vtkMRMLNode)
+        return issubclass(self.base, slicer.vtkMRMLNode)
 
     def read(self, node):
         if self.isNode:
@@ -96,18 +94,14 @@ class _Field:
         return self._fromText(self.kind, json.loads(text)) if text else self.default
 
     def write(self, node, value):
+        expected = (int, float) if self.base is float else self.base
+        if not isinstance(value, expected) and not (value is None and (self.optional or self.isNode)):
+            raise TypeError(f"{self.name}: {self.base.__name__} expected, not {type(value).__name__}")
         if self.isNode:
-            if value is not None and not isinstance(value, self.kind):
-                raise TypeError(f"{self.name}: {self.kind.__name__} expected, not {type(value).__name__}")
             node.SetNodeReferenceID(self.name, value.GetID() if value is not None else None)
             return
-        base = typing.get_origin(self.kind) or self.kind
-        if not (value is None and self.optional):
-            if not isinstance(value, (int, float) if base is float else base):
-                raise TypeError(f"{self.name}: {base.__name__} expected, not {type(value).__name__}")
-            for note in self.notes:
-                if hasattr(note, "check"):
-                    note.check(value)
+        for note in self.notes if value is not None else ():
+            note.check(value)
         node.SetParameter(self.name, json.dumps(self._toText(value)))
 
     def _toText(self, value):
@@ -115,7 +109,7 @@ class _Field:
             return [self._toText(item) for item in value]
         if isinstance(value, enum.Enum):
             return value.name
-        return str(value) if isinstance(value, pathlib.PurePath) else value
+        return str(value) if isinstance(value, PurePath) else value
 
     def _fromText(self, kind, value):
         if value is None:
@@ -124,24 +118,12 @@ class _Field:
             return [self._fromText(typing.get_args(kind)[0], item) for item in value]
         return kind[value] if issubclass(kind, enum.Enum) else kind(value)
 
-    def _setRange(self, widget):
-        """The field's bounds replace those of the .ui file, and a slider must have both."""
-        low = [note.minimum for note in self.notes if isinstance(note, (WithinRange, Minimum))]
-        high = [note.maximum for note in self.notes if isinstance(note, (WithinRange, Maximum))]
-        if type(widget) in (ctk.ctkSliderWidget, qt.QSlider) and not (low and high):
-            raise RuntimeError(f"{self.name}: a slider needs a type with bounds")
-        if self.kind is int and hasattr(widget, "setDecimals"):
-            widget.setDecimals(0)
-        unbounded = (-(2**31), 2**31 - 1) if type(widget) is qt.QSpinBox else (float("-inf"), float("inf"))
-        widget.setMinimum(low[0] if low else unbounded[0])
-        widget.setMaximum(high[0] if high else unbounded[1])
-
     def connector(self, widget):
         """(read, write, signal) between this field and a widget; the pairs are Slicer's, of the exact widget class."""
         kind, cls = self.kind, type(widget)
+        whole, real = (qt.QSpinBox, qt.QSlider), (qt.QDoubleSpinBox, ctk.ctkSliderWidget)
         if kind is bool and cls in (qt.QCheckBox, qt.QPushButton):
             return lambda: widget.checked, widget.setChecked, widget.toggled
-        whole, real = (qt.QSpinBox, qt.QSlider), (qt.QDoubleSpinBox, ctk.ctkSliderWidget)
         if (kind is int and cls in whole + real) or (kind is float and cls in real):
             self._setRange(widget)
             return lambda: kind(widget.value), widget.setValue, widget.valueChanged
@@ -154,20 +136,32 @@ class _Field:
             return lambda: items[widget.currentIndex], put, widget.currentIndexChanged
         if kind is str and cls is qt.QLineEdit:
             return lambda: widget.text, widget.setText, widget.textChanged
-        if kind is str and cls in (qt.QTextEdit, qt.QPlainTextEdit):
-            return lambda: widget.plainText, widget.setPlainText, widget.textChanged
-        if isinstance(kind, type) and issubclass(kind, pathlib.PurePath) and cls is ctk.ctkPathLineEdit:
+        if issubclass(self.base, PurePath) and cls is ctk.ctkPathLineEdit:
             put = lambda value: widget.setCurrentPath(str(value))  # noqa: E731
             return lambda: kind(widget.currentPath), put, widget.currentPathChanged
         if self.isNode and cls is slicer.qMRMLNodeComboBox:
             return widget.currentNode, widget.setCurrentNode, widget.currentNodeChanged
         raise RuntimeError(f"Unable to create GUI connector from datatype '{kind}' to widget type '{cls}'")
 
+    def _setRange(self, widget):
+        """The field's bounds replace those of the .ui file, and a slider must have both."""
+        ranges = [note for note in self.notes if isinstance(note, WithinRange)]
+        low = max([note.minimum for note in ranges], default=-math.inf)
+        high = min([note.maximum for note in ranges], default=math.inf)
+        if type(widget) in (ctk.ctkSliderWidget, qt.QSlider) and math.inf in (-low, high):
+            raise RuntimeError(f"{self.name}: a slider needs a type with bounds")
+        if type(widget) is qt.QSpinBox:
+            low, high = max(low, -(2**31)), min(high, 2**31 - 1)
+        elif self.kind is int and hasattr(widget, "setDecimals"):
+            widget.setDecimals(0)
+        widget.setMinimum(low)
+        widget.setMaximum(high)
+
 
 class _Wrapper:
     """What a wrapped class gains beside its fields."""
 
-    def __init__(self, parameterNode, prefix=None):
+    def __init__(self, parameterNode):
         self.parameterNode, self._links, self._busy = parameterNode, {}, False
         for this in self._fields.values():
             if not this.isNode and not parameterNode.GetParameter(this.name):
@@ -210,36 +204,18 @@ class _Wrapper:
         if tag is not None:
             self.parameterNode.RemoveObserver(tag)
 
-    def AddObserver(self, *args):
-        return self.parameterNode.AddObserver(*args)
 
-    def RemoveObserver(self, tag):
-        self.parameterNode.RemoveObserver(tag)
-
-    def StartModify(self):
-        return self.parameterNode.StartModify()
-
-    def EndModify(self, wasModifying):
-        return self.parameterNode.EndModify(wasModifying)
-
-    def Modified(self):
-        self.parameterNode.Modified()
+for _name in ("AddObserver", "RemoveObserver", "StartModify", "EndModify", "Modified"):
+    setattr(_Wrapper, _name, lambda self, *args, _name=_name: getattr(self.parameterNode, _name)(*args))
 
 
 def parameterNodeWrapper(cls):
     """A class whose annotated fields stand in a vtkMRMLScriptedModuleNode."""
     hints = typing.get_type_hints(cls, include_extras=True)
-    cls._fields = {name: _Field.fromHint(name, hint, cls) for name, hint in hints.items()}
-    for name, this in cls._fields.items():
-        setattr(
-            cls,
-            name,
-            property(
-                lambda self, f=this: f.read(self.parameterNode),
-                lambda self, value, f=this: f.write(self.parameterNode, value),
-            ),
+    members = {"_fields": {name: _Field.fromHint(name, hint, cls) for name, hint in hints.items()}}
+    for name, this in members["_fields"].items():
+        members[name] = property(
+            lambda self, f=this: f.read(self.parameterNode),
+            lambda self, value, f=this: f.write(self.parameterNode, value),
         )
-    for name, method in vars(_Wrapper).items():
-        if callable(method) and (name == "__init__" or not name.startswith("__")):
-            setattr(cls, name, method)
-    return cls
+    return type(cls.__name__, (_Wrapper, cls), members | {"__doc__": cls.__doc__, "__module__": cls.__module__})

@@ -9,22 +9,22 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import SimpleITK as sitk
 from pydicom import Dataset
-from pydicom.errors import InvalidDicomError
 
 from ..errors import InputError
 from ..scan import Acquisition, Modality
 from . import suv
+from .tags import DAMAGE, Key, is_dicom, items, number, numbers, read_tags, text
 
 TILT_TOLERANCE_MM = 0.1  # by which a slice may be off the straight stack, plus 2 % of a pixel a slice
 GAP_TOLERANCE = 0.1  # of the slice spacing, by which a slice may be off the even stack
-_MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
+_SCANS = ("MR", "CT", "PT")
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _WORDS_FOR_REMOVED = {"ANONYMIZED", "ANONYMISED", "ANONYMOUS", "REMOVED", "NONE", "UNKNOWN", "N/A"}
 # Where enhanced multi-frame objects keep what older ones keep at the top (DICOM PS3.3 C.7.6.16).
@@ -39,6 +39,40 @@ _FUNCTIONAL_GROUPS = (
     "CTReconstructionSequence",
     "CTXRayDetailsSequence",
     "PETReconstructionSequence",
+)
+_TAGS: tuple[Key, ...] = (
+    "SeriesInstanceUID",
+    "SeriesDescription",
+    "FrameOfReferenceUID",
+    "SamplesPerPixel",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "ModalityLUTSequence",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "DiffusionBValue",
+    "TemporalPositionIdentifier",
+    "AcquisitionNumber",
+    "ImageType",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "DeviceSerialNumber",
+    "MagneticFieldStrength",
+    "RepetitionTime",
+    "EchoTime",
+    "InversionTime",
+    "FlipAngle",
+    "ConvolutionKernel",
+    "KVP",
+    "SliceThickness",
+    "ReconstructionMethod",
+    *suv.TAGS,
 )
 _PIXEL_KEYWORDS = {
     "SamplesPerPixel",
@@ -72,33 +106,12 @@ class _Frame:
     file: Path
     index: int
     header: Dataset
+    shape: tuple[int, int]  # rows, columns
     position: np.ndarray
     orientation: np.ndarray  # rows: direction of increasing column index, of increasing row index
     pixel_spacing: tuple[float, float]  # between rows, between columns
     slope: float
     intercept: float
-
-
-def is_dicom(path: Path) -> bool:
-    """True for a file that starts like DICOM, with or without the preamble of a file."""
-    if not path.is_file():
-        return False
-    try:
-        with open(path, "rb") as file:
-            head = file.read(132)
-    except OSError:
-        return False
-    return head[128:] == b"DICM" or head[:2] == b"\x08\x00"
-
-
-def read_header(path: Path) -> Dataset | None:
-    """Every tag of a DICOM file but its pixels; None for a file that is not DICOM after all."""
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-        header.get("Modality")
-    except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError):
-        return None
-    return header if "SOPClassUID" in header and header.SOPClassUID != _MEDIA_DIRECTORY else None
 
 
 def read_series(path: str | os.PathLike, series_uid: str | None = None) -> Series:
@@ -119,20 +132,26 @@ def read_series(path: str | os.PathLike, series_uid: str | None = None) -> Serie
         measured = suv.quantity(headers)
         image, units, notes = image * measured.factor, measured.units, [measured.note] if measured.note else []
     first = headers[0]
-    references = {str(first.get(keyword) or "") for keyword in ("SeriesInstanceUID", "FrameOfReferenceUID")}
+    references = {text(first, keyword) for keyword in ("SeriesInstanceUID", "FrameOfReferenceUID")}
     return Series(image, modality, acquisition(first), units, tuple(notes), frozenset(references - {""}))
 
 
 def _choose(path: Path, series_uid: str | None) -> tuple[list[tuple[Path, Dataset]], Modality]:
     candidates = sorted(path.iterdir()) if path.is_dir() else [path]
-    found = [(file, header) for file in candidates if is_dicom(file) and (header := read_header(file)) is not None]
+    found = [(file, read_tags(file, _TAGS)) for file in candidates if is_dicom(file)]
     if not found:
         below = " Choose one of the folders in it." if any(entry.is_dir() for entry in candidates) else ""
         raise InputError(f"'{path}' holds no DICOM files; choose the folder of a series.{below}")
-    wanted = {"MR", "CT", "PT"}
-    scans = [(file, header) for file, header in found if header.get("Modality") in wanted and "Rows" in header]
-    if not scans:
-        kinds = sorted({str(header.get("Modality") or "unknown") for _, header in found})
+    by_series: dict[str, list[tuple[Path, Dataset]]] = {}
+    for file, header in found:
+        if text(header, "Modality") in _SCANS:
+            by_series.setdefault(text(header, "SeriesInstanceUID"), []).append((file, header))
+    if "" in by_series and len(by_series) > 1:
+        raise InputError(f"'{by_series[''][0][0]}' does not say to which series it belongs; leave it out")
+    # Scanners put objects without pixels (raw data) beside their images, as series of their own.
+    by_series = {uid: entries for uid, entries in by_series.items() if any("Rows" in header for _, header in entries)}
+    if not by_series:
+        kinds = sorted({text(header, "Modality") or "unknown" for _, header in found})
         if "RTDOSE" in kinds:
             raise InputError(
                 f"'{path}' is a dose volume (RTDOSE), and dose cannot be harmonized; "
@@ -141,63 +160,60 @@ def _choose(path: Path, series_uid: str | None) -> tuple[list[tuple[Path, Datase
         raise InputError(
             f"'{path}' holds no MR, CT or PET images, only {', '.join(kinds)}; choose the folder of a scan"
         )
-    by_series: dict[str, list[tuple[Path, Dataset]]] = {}
-    for file, header in scans:
-        by_series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((file, header))
     if (series_uid is None and len(by_series) > 1) or (series_uid is not None and series_uid not in by_series):
         problem = f"holds {len(by_series)} series" if series_uid is None else f"does not hold the series '{series_uid}'"
         listing = "; ".join(
-            f"{uid} ({len(entries)} x {entries[0][1].Modality} {entries[0][1].get('SeriesDescription') or ''}".rstrip()
-            + ")"
+            f"{uid} ({len(entries)} x {text(entries[0][1], 'Modality')}, '{text(entries[0][1], 'SeriesDescription')}')"
             for uid, entries in by_series.items()
         )
         raise InputError(f"'{path}' {problem}; name one as 'folder#SeriesInstanceUID': {listing}")
     files = by_series[series_uid] if series_uid is not None else next(iter(by_series.values()))
-    return files, Modality.parse(files[0][1].Modality)
+    return files, Modality.parse(text(files[0][1], "Modality"))
 
 
 def _frames(file: Path, header: Dataset) -> list[_Frame]:
-    if int(header.get("SamplesPerPixel") or 1) != 1:
+    if (number(header, "SamplesPerPixel") or 1) != 1:
         raise InputError(f"'{file}' is a colour image; choose a series of measured values")
-    count = int(header.get("NumberOfFrames") or 1)
-    per_frame = header.get("PerFrameFunctionalGroupsSequence")
-    if count > 1 and (not per_frame or len(per_frame) != count):
+    count = int(number(header, "NumberOfFrames") or 1)
+    groups = items(header, "PerFrameFunctionalGroupsSequence")
+    if count > 1 and len(groups) != count:
         raise InputError(f"'{file}' holds {count} frames without a position for each; export it as single slices")
     if "ModalityLUTSequence" in header:
         raise InputError(f"'{file}' scales its values by a table (modality LUT); export it with rescale slope instead")
-    groups = list(per_frame) if per_frame else [Dataset()]
-    shared = list(header.get("SharedFunctionalGroupsSequence") or [])
+    shared = items(header, "SharedFunctionalGroupsSequence")
     frames = []
-    for index, group in enumerate(groups):
+    for index, group in enumerate(groups or [Dataset()]):
         places = [group, *shared, header]
-        try:
-            position = np.array([float(v) for v in _find(places, "ImagePositionPatient")])
-            orientation = np.array([float(v) for v in _find(places, "ImageOrientationPatient")]).reshape(2, 3)
-            spacing = tuple(float(v) for v in _find(places, "PixelSpacing"))
-            slope, intercept = _find(places, "RescaleSlope"), _find(places, "RescaleIntercept")
-            slope, intercept = (1.0 if slope is None else float(slope)), float(intercept or 0.0)
-        except (TypeError, ValueError) as error:
+        position = np.array(_numbers(places, "ImagePositionPatient"))
+        orientation = np.array(_numbers(places, "ImageOrientationPatient"))
+        spacing = tuple(_numbers(places, "PixelSpacing"))
+        shape = tuple(int(number(header, keyword) or 0) for keyword in ("Rows", "Columns"))
+        if (position.size, orientation.size, len(spacing)) != (3, 6, 2):
             raise InputError(
                 f"'{file}' does not say where its pixels lie (position, orientation or spacing is missing or damaged); "
                 "leave it out or export the series again"
-            ) from error
-        numbers = (*position, *orientation.ravel(), *spacing, slope, intercept)
-        if position.shape != (3,) or len(spacing) != 2 or not np.isfinite(numbers).all() or min(spacing) <= 0:
-            raise InputError(f"'{file}' has an impossible position, spacing or rescale; export the series again")
-        frames.append(_Frame(file, index, header, position, orientation, spacing, slope, intercept))
+            )
+        slope = (_numbers(places, "RescaleSlope") or [1.0])[0]
+        intercept = (_numbers(places, "RescaleIntercept") or [0.0])[0]
+        geometry = (*position, *orientation, *spacing, slope, intercept)
+        if not np.isfinite(geometry).all() or min(spacing) <= 0 or min(shape) <= 0 or slope == 0:
+            raise InputError(f"'{file}' has an impossible size, position or rescale; export the series again")
+        frames.append(
+            _Frame(file, index, header, shape, position, orientation.reshape(2, 3), spacing, slope, intercept)
+        )
     return frames
 
 
-def _find(places: Sequence[Dataset], keyword: str) -> object:
-    """The first value of a tag that is not empty in datasets or, one level down, in their functional groups."""
+def _numbers(places: Sequence[Dataset], keyword: str) -> list[float]:
+    """The numbers of a tag in the first of the datasets that has it, also in their functional groups."""
+    return next((found for place in _everywhere(places) if (found := numbers(place, keyword))), [])
+
+
+def _everywhere(places: Sequence[Dataset]) -> Iterator[Dataset]:
     for place in places:
-        value = place.get(keyword)
-        if value not in (None, ""):
-            return value
+        yield place
         for group in _FUNCTIONAL_GROUPS:
-            if (entries := place.get(group)) and (value := entries[0].get(keyword)) not in (None, ""):
-                return value
-    return None
+            yield from items(place, group)[:1]
 
 
 def _stack(frames: list[_Frame], path: Path) -> tuple[list[_Frame], float]:
@@ -207,7 +223,7 @@ def _stack(frames: list[_Frame], path: Path) -> tuple[list[_Frame], float]:
         raise InputError(f"'{path}' is a single slice; choose the folder with the whole series")
     for frame in frames:
         for what, ours, theirs, tolerance in (
-            ("size", (frame.header.Rows, frame.header.Columns), (first.header.Rows, first.header.Columns), 0),
+            ("size", frame.shape, first.shape, 0),
             ("pixel spacing", frame.pixel_spacing, first.pixel_spacing, 1e-3 * min(first.pixel_spacing)),
             ("orientation", frame.orientation, first.orientation, 1e-3),
         ):
@@ -275,7 +291,7 @@ def _difference(one: _Frame, other: _Frame) -> str:
         ("AcquisitionNumber", "acquisitions"),
         ("ImageType", "image types"),
     ):
-        a, b = one.header.get(keyword), other.header.get(keyword)
+        a, b = text(one.header, keyword), text(other.header, keyword)
         if a != b:
             return f" (they differ in {words}: {a}, {b})"
     return ""
@@ -283,17 +299,12 @@ def _difference(one: _Frame, other: _Frame) -> str:
 
 def _pixels(frames: list[_Frame]) -> np.ndarray:
     """Rescaled values (z, y, x) as float32."""
-    array, decoded = None, {}
-    last_use = {frame.file: number for number, frame in enumerate(frames)}
-    for number, frame in enumerate(frames):
+    array = np.empty((len(frames), *frames[0].shape), np.float32)
+    decoded: dict[Path, np.ndarray] = {}
+    for index, frame in enumerate(frames):
         if frame.file not in decoded:
-            decoded[frame.file] = _stored(frame.file)
-        stored = decoded[frame.file][frame.index]
-        if array is None:
-            array = np.empty((len(frames), *stored.shape), np.float32)
-        array[number] = stored * np.float64(frame.slope) + frame.intercept
-        if last_use[frame.file] == number:
-            del decoded[frame.file]
+            decoded = {frame.file: _stored(frame.file)}  # one file at a time, to hold a series only once
+        array[index] = decoded[frame.file][frame.index] * np.float64(frame.slope) + frame.intercept
     return array
 
 
@@ -310,11 +321,11 @@ def _stored(file: Path) -> np.ndarray:
                 dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
             array = dataset.pixel_array
         array = array.reshape(shape)
-    except (RuntimeError, ValueError, AttributeError, KeyError, TypeError, NotImplementedError, EOFError) as error:
+    except DAMAGE as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise InputError(f"the pixels of '{file}' cannot be read ({reason}); export the series again") from error
     unused = int(dataset.BitsAllocated) - int(dataset.get("BitsStored") or dataset.BitsAllocated)
-    if unused and array.dtype.kind in "iu":
+    if unused > 0 and array.dtype.kind in "iu":
         # Old files keep overlays in the unused bits; shifting up and down drops them and extends the sign.
         array = (array << unused) >> unused
     return array
@@ -353,38 +364,33 @@ def _grid(array: np.ndarray, frames: list[_Frame], step_mm: float) -> sitk.Image
 
 def acquisition(header: Dataset) -> Acquisition:
     """Scanner and protocol; a tag that is empty, zero or says that it was removed is unknown."""
-    groups = [*(header.get("PerFrameFunctionalGroupsSequence") or [])[:1]]
-    places = [header, *(header.get("SharedFunctionalGroupsSequence") or []), *groups]
+    places = [
+        header,
+        *items(header, "SharedFunctionalGroupsSequence"),
+        *items(header, "PerFrameFunctionalGroupsSequence")[:1],
+    ]
 
-    def text(keyword: str) -> str | None:
-        value = _find(places, keyword)
-        values = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
-        joined = "\\".join(str(entry).strip() for entry in values if entry is not None).strip("\\ \0")
-        return None if joined.upper() in _WORDS_FOR_REMOVED else joined or None
+    def word(keyword: str) -> str | None:
+        found = next((found for place in _everywhere(places) if (found := text(place, keyword))), "")
+        return None if found.upper() in _WORDS_FOR_REMOVED else found or None
 
-    def number(*keywords: str) -> float | None:
-        for keyword in keywords:
-            try:
-                value = float(_find(places, keyword))
-            except (TypeError, ValueError):
-                continue
-            if np.isfinite(value) and value > 0:
-                return value
-        return None
+    def positive(*keywords: str) -> float | None:
+        found = (_numbers(places, keyword)[:1] for keyword in keywords)
+        return next((value[0] for value in found if value and np.isfinite(value[0]) and value[0] > 0), None)
 
-    field = number("MagneticFieldStrength")
+    field = positive("MagneticFieldStrength")
     return Acquisition(
-        manufacturer=text("Manufacturer"),
-        model=text("ManufacturerModelName"),
-        device_serial_number=text("DeviceSerialNumber"),
+        manufacturer=word("Manufacturer"),
+        model=word("ManufacturerModelName"),
+        device_serial_number=word("DeviceSerialNumber"),
         # Some old scanners write gauss where tesla is asked for.
         field_strength_tesla=field / 10000 if field and field > 50 else field,
-        repetition_time_ms=number("RepetitionTime"),
-        echo_time_ms=number("EchoTime", "EffectiveEchoTime"),
-        inversion_time_ms=number("InversionTime", "InversionTimes"),
-        flip_angle_deg=number("FlipAngle"),
-        kernel=text("ConvolutionKernel"),
-        tube_voltage_kvp=number("KVP"),
-        slice_thickness_mm=number("SliceThickness"),
-        reconstruction=text("ReconstructionMethod"),
+        repetition_time_ms=positive("RepetitionTime"),
+        echo_time_ms=positive("EchoTime", "EffectiveEchoTime"),
+        inversion_time_ms=positive("InversionTime", "InversionTimes"),
+        flip_angle_deg=positive("FlipAngle"),
+        kernel=word("ConvolutionKernel"),
+        tube_voltage_kvp=positive("KVP"),
+        slice_thickness_mm=positive("SliceThickness"),
+        reconstruction=word("ReconstructionMethod"),
     )

@@ -11,6 +11,7 @@ from ..images import check_volume
 from ..scan import Acquisition, Modality, Scan
 from . import dicom
 from .structures import read_structures
+from .tags import is_dicom
 from .volume import read_volume, stem
 
 UNITS = ("HU", "SUV", "Bq/ml")
@@ -42,7 +43,7 @@ def read_scan(
         raise InputError(f"units '{units}' are not known; use {', '.join(UNITS)}")
     given = Modality.parse(modality) if modality is not None else None
     folder, series_uid = _split(path)
-    if folder.is_dir() or dicom.is_dicom(folder):
+    if folder.is_dir() or is_dicom(folder):
         series = dicom.read_series(folder, series_uid)
         if given not in (None, series.modality):
             raise InputError(f"'{path}' is {series.modality.value} by its DICOM tags, not {given.value}")

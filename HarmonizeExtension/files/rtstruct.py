@@ -11,14 +11,16 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
-import pydicom
 import SimpleITK as sitk
+from pydicom import Dataset
 
 from .. import images
 from ..errors import InputError
+from .tags import items, numbers, read_tags, text
 
 MINIMUM_INSIDE = 0.5  # of a structure's contour points that must lie inside the scan
 _FLAT = 0.25  # voxels by which the points of one contour may leave their plane
+_TAGS = ("ReferencedFrameOfReferenceSequence", "StructureSetROISequence", "ROIContourSequence")
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 
@@ -53,59 +55,54 @@ def read_rtstruct(
         yield name, mask_of_contours(contours, grid, name, path)
 
 
-def _read(path: Path) -> pydicom.Dataset:
-    try:
-        dataset = pydicom.dcmread(path, force=True)
-        modality = str(dataset.get("Modality") or "unknown")
-    except (pydicom.errors.InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
-        raise InputError(f"'{path}' is a damaged DICOM file ({error}); export it again") from error
+def _read(path: Path) -> Dataset:
+    dataset = read_tags(path, _TAGS)
+    modality = text(dataset, "Modality")
     if modality == "SEG":
         raise InputError(f"'{path}' is a DICOM segmentation object; load it in Slicer and save it as .seg.nrrd")
     if modality != "RTSTRUCT":
-        raise InputError(f"'{path}' is {modality}, not a segmentation; choose the RTSTRUCT file")
+        raise InputError(f"'{path}' is {modality or 'unknown'}, not a segmentation; choose the RTSTRUCT file")
     return dataset
 
 
-def _references(dataset: pydicom.Dataset) -> frozenset[str]:
+def _references(dataset: Dataset) -> frozenset[str]:
     """UIDs of the frames of reference and of the series that the contours were drawn on."""
-    uids = {str(roi.get("ReferencedFrameOfReferenceUID", "")) for roi in dataset.get("StructureSetROISequence") or []}
-    for frame in dataset.get("ReferencedFrameOfReferenceSequence") or []:
-        uids.add(str(frame.get("FrameOfReferenceUID", "")))
-        for study in frame.get("RTReferencedStudySequence") or []:
-            for series in study.get("RTReferencedSeriesSequence") or []:
-                uids.add(str(series.get("SeriesInstanceUID", "")))
+    frames = items(dataset, "ReferencedFrameOfReferenceSequence")
+    series = [
+        entry
+        for frame in frames
+        for study in items(frame, "RTReferencedStudySequence")
+        for entry in items(study, "RTReferencedSeriesSequence")
+    ]
+    uids = {text(roi, "ReferencedFrameOfReferenceUID") for roi in items(dataset, "StructureSetROISequence")}
+    uids |= {text(frame, "FrameOfReferenceUID") for frame in frames}
+    uids |= {text(entry, "SeriesInstanceUID") for entry in series}
     return frozenset(uids - {""})
 
 
-def _rois(dataset: pydicom.Dataset, path: Path, notes: list[str]) -> Iterator[tuple[str, list[np.ndarray]]]:
+def _rois(dataset: Dataset, path: Path, notes: list[str]) -> Iterator[tuple[str, list[np.ndarray]]]:
     """Name and closed contours (points x 3, LPS, mm) of each region of interest."""
-    listed = dataset.get("StructureSetROISequence") or []
+    listed = items(dataset, "StructureSetROISequence")
     contoured = {
-        str(entry.get("ReferencedROINumber")): entry.get("ContourSequence") or []
-        for entry in dataset.get("ROIContourSequence") or []
+        text(entry, "ReferencedROINumber"): items(entry, "ContourSequence")
+        for entry in items(dataset, "ROIContourSequence")
     }
-    names = [str(roi.get("ROIName") or f"ROI {roi.get('ROINumber')}").strip() for roi in listed]
+    names = [text(roi, "ROIName") or f"ROI {text(roi, 'ROINumber')}" for roi in listed]
     for roi, name in zip(listed, names, strict=True):
         if names.count(name) > 1:
-            name = f"{name} ({roi.get('ROINumber')})"
+            name = f"{name} ({text(roi, 'ROINumber')})"
         contours, skipped = [], 0
-        for entry in contoured.get(str(roi.get("ROINumber")), []):
-            try:
-                points = np.array([float(v) for v in entry.get("ContourData") or []]).reshape(-1, 3)
-            except (TypeError, ValueError) as error:
-                raise InputError(f"a contour of '{name}' in '{path}' is damaged; export it again") from error
-            if not np.isfinite(points).all():
-                raise InputError(f"a contour of '{name}' in '{path}' has points that are not finite; export it again")
-            if entry.get("ContourGeometricType") in _CLOSED and len(points) >= 3:
-                # The same contour twice would be a hole in itself.
-                if not any(points.shape == other.shape and np.array_equal(points, other) for other in contours):
-                    contours.append(points)
-            else:
+        for entry in contoured.get(text(roi, "ROINumber"), []):
+            data = np.array(numbers(entry, "ContourData"))
+            if data.size % 3 or not np.isfinite(data).all():
+                raise InputError(f"a contour of '{name}' in '{path}' is damaged; export it again")
+            points = data.reshape(-1, 3)
+            if text(entry, "ContourGeometricType") not in _CLOSED or len(points) < 3:
                 skipped += 1
+            elif not any(np.array_equal(points, other) for other in contours):
+                contours.append(points)  # the same contour twice would be a hole in itself
         if skipped and contours:
-            notes.append(
-                f"{skipped} points or open lines of structure '{name}' are left out; only closed contours count"
-            )
+            notes.append(f"{skipped} points or open lines of structure '{name}' are left out; closed contours count")
         yield name, contours
 
 

@@ -16,7 +16,7 @@ from .. import images
 from ..errors import InputError
 from ..scan import Structure
 from . import rtstruct
-from .dicom import is_dicom
+from .tags import is_dicom
 from .volume import check_file, read_volume, stem
 
 MINIMUM_OVERLAP = 0.5  # of a structure that must lie inside the scan

@@ -12,8 +12,25 @@ from collections.abc import Sequence
 from pydicom import Dataset
 from pydicom.valuerep import DA, DT, TM
 
+from .tags import Key, items, number, text
+
 _PHILIPS_SUV_FACTOR = (0x7053, 0x1000)
 _GE_SCAN_DATETIME = (0x0009, 0x100D)
+TAGS: tuple[Key, ...] = (
+    "Units",
+    "SUVType",
+    "PatientWeight",
+    "CorrectedImage",
+    "DecayCorrection",
+    "RadiopharmaceuticalInformationSequence",
+    "SeriesDate",
+    "SeriesTime",
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "AcquisitionDateTime",
+    _PHILIPS_SUV_FACTOR,
+    _GE_SCAN_DATETIME,
+)
 _WEIGHT_KG = (1.0, 500.0)
 _DOSE_BQ = (1e5, 1e11)  # a total dose below 0.1 MBq was written in MBq against the standard
 _LONGEST_UPTAKE_S = 24 * 3600.0
@@ -31,13 +48,13 @@ class Quantity:
 def quantity(headers: Sequence[Dataset]) -> Quantity:
     """The quantity of a PET series from the headers of its slices."""
     first = headers[0]
-    stored = str(first.get("Units") or "").strip().upper()
+    stored = text(first, "Units").upper()
     if stored == "GML":
-        kind = str(first.get("SUVType") or "BW").strip().upper()
+        kind = text(first, "SUVType").upper() or "BW"
         note = "" if kind == "BW" else f"the scanner's SUV is normalised by {kind}, not by body weight"
         return Quantity(1.0, "SUV", note)
     if stored == "CNTS":
-        factor = _number(first, _PHILIPS_SUV_FACTOR)
+        factor = number(first, _PHILIPS_SUV_FACTOR)
         if factor:
             return Quantity(factor, "SUV", "SUV from counts by the factor that the Philips scanner stored")
         return Quantity(1.0, "", "PET values are counts; SUV cannot be computed from them")
@@ -57,15 +74,15 @@ class _MissingError(Exception):
 def _body_weight_factor(headers: Sequence[Dataset]) -> tuple[float, str]:
     first = headers[0]
     weight_kg = _required(first, "PatientWeight", "the patient's weight (0010,1030)", _WEIGHT_KG)
-    sequence = first.get("RadiopharmaceuticalInformationSequence")
-    if not sequence:
+    drugs = items(first, "RadiopharmaceuticalInformationSequence")
+    if not drugs:
         raise _MissingError("the radiopharmaceutical information (0054,0016) is missing")
-    drug = sequence[0]
+    drug = drugs[0]
     dose_bq = _required(drug, "RadionuclideTotalDose", "the total dose (0018,1074)", _DOSE_BQ)
-    corrected = first.get("CorrectedImage")
-    if corrected and "DECY" not in corrected:
+    corrections = text(first, "CorrectedImage").upper()
+    if corrections and "DECY" not in corrections.split("\\"):
         raise _MissingError("the images are not corrected for decay (0028,0051)")
-    correction = str(first.get("DecayCorrection") or "").strip().upper()
+    correction = text(first, "DecayCorrection").upper()
     if correction == "ADMIN":
         elapsed_s, remaining = 0.0, 1.0
     elif correction == "START":
@@ -89,13 +106,12 @@ def _uptake_s(drug: Dataset, headers: Sequence[Dataset]) -> float:
     if series and (not acquired or series <= min(acquired)):
         start = series
     else:
-        private = first.get(_GE_SCAN_DATETIME)
-        start = _datetime(private.value if private else None) or (min(acquired) if acquired else None)
+        start = _datetime(text(first, _GE_SCAN_DATETIME)) or (min(acquired) if acquired else None)
     if start is None:
         raise _MissingError("the time of the scan (0008,0031; 0008,0032) is missing")
-    injected = _datetime(drug.get("RadiopharmaceuticalStartDateTime"))
+    injected = _datetime(text(drug, "RadiopharmaceuticalStartDateTime"))
     if injected is None or not 0 <= (start - injected).total_seconds() <= _LONGEST_UPTAKE_S:
-        time = _time(drug.get("RadiopharmaceuticalStartTime"))
+        time = _time(text(drug, "RadiopharmaceuticalStartTime"))
         if time is None:
             raise _MissingError(
                 "the time of injection (0018,1072; 0018,1078) is missing or not within a day of the scan"
@@ -107,7 +123,7 @@ def _uptake_s(drug: Dataset, headers: Sequence[Dataset]) -> float:
 
 
 def _required(dataset: Dataset, keyword: str, what: str, limits: tuple[float, float]) -> float:
-    value = _number(dataset, keyword)
+    value = number(dataset, keyword)
     if value is None:
         raise _MissingError(f"{what} is missing")
     if not limits[0] <= value <= limits[1]:
@@ -115,40 +131,34 @@ def _required(dataset: Dataset, keyword: str, what: str, limits: tuple[float, fl
     return value
 
 
-def _number(dataset: Dataset, key: str | tuple[int, int]) -> float | None:
-    value = dataset.get(key)
-    value = getattr(value, "value", value)  # a private tag comes as an element
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
-
-
 def _moment(header: Dataset, event: str) -> datetime.datetime | None:
-    whole = _datetime(header.get(f"{event}DateTime"))
+    whole = _datetime(text(header, f"{event}DateTime"))
     if whole:
         return whole
-    time = _time(header.get(f"{event}Time"))
+    time = _time(text(header, f"{event}Time"))
+    date = _date(text(header, f"{event}Date") or text(header, "SeriesDate"))
+    return datetime.datetime.combine(date, time) if date and time is not None else None
+
+
+def _date(value: str) -> datetime.date | None:
     try:
-        date = DA(str(header.get(f"{event}Date") or header.get("SeriesDate") or ""))
+        date = DA(value)
     except ValueError:
         return None
-    if not date or time is None:
-        return None
-    return datetime.datetime.combine(datetime.date(date.year, date.month, date.day), time)
+    return datetime.date(date.year, date.month, date.day) if date else None
 
 
-def _time(text: object) -> datetime.time | None:
+def _time(value: str) -> datetime.time | None:
     try:
-        time = TM(str(text or "").replace(":", ""))
+        time = TM(value.replace(":", ""))
     except ValueError:
         return None
     return datetime.time(time.hour, time.minute, time.second, time.microsecond) if time is not None else None
 
 
-def _datetime(text: object) -> datetime.datetime | None:
+def _datetime(value: str) -> datetime.datetime | None:
     try:
-        moment = DT(str(text or ""))
+        moment = DT(value)
     except ValueError:
         return None
     # Times of one scanner are compared with each other only, so its time zone does not matter.

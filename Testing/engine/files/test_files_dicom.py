@@ -230,7 +230,7 @@ def test_several_series_are_listed_and_one_can_be_named(tmp_path):
     folder = save_series(one + two, tmp_path / "a #1")
     message = refusal(folder)
     for dataset in (one[0], two[0]):
-        assert f"{dataset.SeriesInstanceUID} (6 x CT {dataset.SeriesDescription})" in message
+        assert f"{dataset.SeriesInstanceUID} (6 x CT, '{dataset.SeriesDescription}')" in message
     scan = read_scan(f"{folder}#{two[0].SeriesInstanceUID}")
     assert np.array_equal(scan.array, stored_values(seed=2))
     assert "does not hold the series '1.2.3'" in refusal(f"{folder}#1.2.3")
@@ -265,7 +265,7 @@ def test_dose_is_refused_as_dose(tmp_path):
     [
         ({"SamplesPerPixel": 3}, "colour"),
         ({"ImagePositionPatient": ""}, "does not say where"),
-        ({"PixelSpacing": [0, 1]}, "impossible position, spacing"),
+        ({"PixelSpacing": [0, 1]}, "impossible size, position"),
         ({"PixelData": b"\0" * 10}, "pixels of .* cannot be read"),
         ({"NumberOfFrames": 3}, "3 frames without a position"),
         ({"Modality": "US"}, "no MR, CT or PET images, only US"),
@@ -273,6 +273,15 @@ def test_dose_is_refused_as_dose(tmp_path):
 )
 def test_damage_is_named(tmp_path, change, sentence):
     assert re.search(sentence, refusal(save_series(series(stored_values(), **change), tmp_path / "a")))
+
+
+def test_a_damaged_slice_is_named_and_not_left_out_in_silence(tmp_path):
+    folder = save_series(series(stored_values()), tmp_path / "a", order=range(6))
+    last = folder / "IM0005"
+    whole = last.read_bytes()
+    for length in (140, 400, len(whole) - 20):
+        last.write_bytes(whole[:length])
+        assert "IM0005" in refusal(folder)
 
 
 def test_one_file_of_a_series_asks_for_the_folder(tmp_path):

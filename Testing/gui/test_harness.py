@@ -110,6 +110,26 @@ def test_widget_and_parameter_follow_each_other(panel, field, widget, property, 
     scene.assertNoErrors()
 
 
+def test_optional_parameter_holds_nothing_or_a_value(panel):
+    parameters = panel.widget._parameterNode
+    assert parameters.limit is None
+    parameters.limit = 2.5
+    assert panel.logic.getParameterNode().limit == 2.5
+    parameters.limit = None
+    assert panel.logic.getParameterNode().limit is None
+
+
+def test_section_hides_and_shows_its_widgets(panel):
+    section, inside = panel.ui.outputsCollapsibleButton, panel.ui.overwriteCheckBox
+    panel.representation.show()
+    assert inside.visible
+    section.click()
+    assert section.collapsed
+    assert not inside.visible
+    section.collapsed = False
+    assert inside.visible
+
+
 def test_parameters_refuse_what_their_type_forbids(panel):
     parameters = panel.widget._parameterNode
     for field, value in (
@@ -201,11 +221,14 @@ def test_unsupported_widgets_are_refused(tmp_path):
         assert type(qt.QLabel()) is not getattr(module, name)  # it may be named
         with pytest.raises(NotImplementedError, match=name):
             getattr(module, name)()
-    (tmp_path / "panel.ui").write_text(
-        '<ui version="4.0"><widget class="qMRMLSubjectHierarchyTreeView" name="w"/></ui>'
-    )
-    with pytest.raises(NotImplementedError, match="qMRMLSubjectHierarchyTreeView"):
-        slicer.util.loadUI(str(tmp_path / "panel.ui"))
+    misspelt = '<property name="noneEnabeld"><bool>true</bool></property>'
+    for cls, content, named in (
+        ("qMRMLSubjectHierarchyTreeView", "", "qMRMLSubjectHierarchyTreeView"),
+        ("qMRMLNodeComboBox", misspelt, "noneEnabeld"),
+    ):
+        (tmp_path / "panel.ui").write_text(f'<ui version="4.0"><widget class="{cls}" name="w">{content}</widget></ui>')
+        with pytest.raises(NotImplementedError, match=named):
+            slicer.util.loadUI(str(tmp_path / "panel.ui"))
 
 
 def test_qt_behaves_as_in_slicer():

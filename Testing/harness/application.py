@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import types
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
@@ -58,7 +59,7 @@ def start():
 
 
 class QUiLoader(QtUiTools.QUiLoader):
-    """Knows the stand-ins, and refuses a .ui file that names any other CTK or qMRML widget."""
+    """Knows the stand-ins, and refuses a .ui file that names any other CTK or qMRML widget or property."""
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -67,9 +68,7 @@ class QUiLoader(QtUiTools.QUiLoader):
 
     def load(self, device, parent=None):
         text = bytes(device.readAll().data()).decode()
-        missing = set(re.findall(r'class="((?:qMRML|ctk|qSlicer)\w+)"', text)) - {w.__name__ for w in WIDGETS}
-        if missing:
-            raise NotImplementedError(f"the .ui file uses widgets that have no stand-in: {sorted(missing)}")
+        self._refuseUnknown(text)
         text = re.sub(r"vtk\w+\*", "PyObject", text)
         text = re.sub(r"<(set|enum)>((?:ctkPathLineEdit::\w+\|?)+)</\1>", self._number, text)
         buffer = QtCore.QBuffer()
@@ -78,17 +77,21 @@ class QUiLoader(QtUiTools.QUiLoader):
         return super().load(buffer, parent)
 
     @staticmethod
+    def _refuseUnknown(text):
+        known = {widget.__name__: widget.staticMetaObject for widget in WIDGETS}
+        for widget in ElementTree.fromstring(text).iter("widget"):
+            cls = widget.get("class")
+            if cls.startswith(("qMRML", "ctk", "qSlicer")) and cls not in known:
+                raise NotImplementedError(f"the .ui file uses {cls}, which has no stand-in")
+            for field in widget.findall("property") if cls in known else ():
+                name = field.get("name")  # stdset="0" marks a dynamic property
+                if field.get("stdset") != "0" and known[cls].indexOfProperty(name) < 0:
+                    raise NotImplementedError(f"the .ui file sets {name} of {cls}, which has no stand-in")
+
+    @staticmethod
     def _number(match):
         names = match[2].replace("ctkPathLineEdit::", "").split("|")
         return f"<number>{sum(getattr(ctkwidgets.ctkPathLineEdit, name) for name in names)}</number>"
-
-
-class qSlicerModuleFactoryManager:
-    def __init__(self, modules):
-        self._modules = modules
-
-    def loadedModuleNames(self):
-        return list(self._modules)
 
 
 class qSlicerModuleManager(QObject):
@@ -102,11 +105,11 @@ class qSlicerModuleManager(QObject):
     def module(self, name):
         return self._modules.get(name)
 
-    def modulesNames(self):
-        return list(self._modules)
-
     def factoryManager(self):
-        return qSlicerModuleFactoryManager(self._modules)
+        return self  # of which slicer.util only asks the names
+
+    def loadedModuleNames(self):
+        return list(self._modules)
 
 
 class qSlicerApplication(QApplication):
@@ -142,11 +145,7 @@ class qSlicerApplication(QApplication):
     def settings(self):
         return self._settings
 
-    userSettings = revisionUserSettings = settings
-
-    def setRenderPaused(self, paused):
-        pass
-
+    userSettings = settings
     pauseRender = resumeRender = lambda self: None
 
 

@@ -69,7 +69,6 @@ class qMRMLNodeComboBox(QWidget):
     currentNodeChanged = Signal((object,), (bool,))
     currentNodeIDChanged = Signal(str)
     currentNodeRenamed = Signal(str)
-    nodeActivated = Signal(object)
     nodeAdded = Signal(object)
     nodeAddedByUser = Signal(object)
     nodeAboutToBeRemoved = Signal(object)
@@ -77,8 +76,8 @@ class qMRMLNodeComboBox(QWidget):
     def __init__(self, parent=None):
         super().__init__(parent)
         self._scene, self._currentID, self._updating = None, "", False
-        self._types, self._attributes, self._baseName, self._noneDisplay = [], [], "", "None"
-        self._flags = dict.fromkeys(("showHidden", "noneEnabled", "renameEnabled", "editEnabled"), False)
+        self._types, self._baseName, self._noneDisplay = [], "", "None"
+        self._flags = dict.fromkeys(("showHidden", "noneEnabled", "renameEnabled"), False)
         self._flags |= dict.fromkeys(("showChildNodeTypes", "addEnabled", "removeEnabled"), True)
         self._flags["selectNodeUponCreation"] = True
         self._onScene, self._onNodes = _Observations(), _Observations()
@@ -132,14 +131,8 @@ class qMRMLNodeComboBox(QWidget):
     def _accepts(self, node):
         if node is None or (node.GetHideFromEditors() and not self._flags["showHidden"]):
             return False
-        if self._flags["showChildNodeTypes"]:
-            fits = any(node.IsA(kind) for kind in self._types)
-        else:
-            fits = node.GetClassName() in self._types
-        return fits and all(
-            node.GetAttribute(name) is not None and value in (None, "", node.GetAttribute(name))
-            for kind, name, value in self._attributes
-            if node.IsA(kind)
+        return node.GetClassName() in self._types or (
+            self._flags["showChildNodeTypes"] and any(node.IsA(kind) for kind in self._types)
         )
 
     def _nodes(self):
@@ -199,8 +192,6 @@ class qMRMLNodeComboBox(QWidget):
         if callable(data):
             self._combo.setCurrentIndex(self._combo.findData(self._currentID))
             data()
-        else:
-            self.nodeActivated.emit(self.currentNode())
 
     def _addByUser(self):
         node = self.addNode()
@@ -239,19 +230,11 @@ class qMRMLNodeComboBox(QWidget):
 
     def addNode(self, nodeType=None):
         name = self._scene.GenerateUniqueName(self._baseName) if self._baseName else ""
-        node = self._scene.AddNewNodeByClass(nodeType or self._types[0], name)
-        for kind, attribute, value in self._attributes:
-            if node.IsA(kind):
-                node.SetAttribute(attribute, str(value))
-        return node
+        return self._scene.AddNewNodeByClass(nodeType or self._types[0], name)
 
     def removeCurrentNode(self):
         if self.currentNode() is not None:
             self._scene.RemoveNode(self.currentNode())
-
-    def addAttribute(self, nodeType, name, value=None):
-        self._attributes.append((nodeType, name, value))
-        self._rebuild()
 
     def setNodeTypes(self, types):
         self._types = list(types)
@@ -274,7 +257,6 @@ class qMRMLNodeComboBox(QWidget):
     addEnabled, setAddEnabled = _flag("addEnabled")
     removeEnabled, setRemoveEnabled = _flag("removeEnabled")
     renameEnabled, setRenameEnabled = _flag("renameEnabled")
-    editEnabled, setEditEnabled = _flag("editEnabled")
     selectNodeUponCreation, setSelectNodeUponCreation = _flag("selectNodeUponCreation")
 
 

@@ -64,6 +64,7 @@ class PanelDemoParameterNode:
     note: str = "demo"
     model: pathlib.Path = pathlib.Path("model.onnx")
     protectedSegments: list[str]
+    limit: float | None = None
 
 
 class PanelDemoWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):

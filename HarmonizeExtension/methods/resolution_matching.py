@@ -14,11 +14,11 @@ from ..errors import InputError
 from ..physics import pet_resolution
 from ..progress import CancelCheck, Progress, stop_if
 from ..scan import Modality, Role, Scan, TargetKind
-from .base import Harmonizer, MethodCard
+from .base import Harmonizer, MethodCard, statistics_mask
 
 ESTIMATES = ("noise", "edges")
 TOLERANCE = 0.05  # a target this much finer than the source is within the error of the measurement
-BODY_MARGIN_MM = 10.0  # noise is measured this far inside the body's outline
+MARGIN_MM = 10.0  # noise is measured this far inside the outline of a structure or the body, away from its edge
 
 
 @dataclasses.dataclass
@@ -115,18 +115,14 @@ def _edge_fwhm_mm(scan: Scan, body: np.ndarray) -> float:
 
 def _noise_fwhm_mm(scan: Scan, body: np.ndarray) -> tuple[float, float, float]:
     """Noise smoothness in the reference structures, else in the calmer half of the inner body."""
-    reference = scan.with_role(Role.REFERENCE)
-    array = scan.array
-    if reference:
-        mask = np.any([structure.array for structure in reference], axis=0)
-    else:
-        mask = images.distance_mm(~np.pad(body, 1), scan.spacing_mm)[1:-1, 1:-1, 1:-1] > BODY_MARGIN_MM
-        if mask.any():
-            sigma = [6.0 / s for s in scan.spacing_mm[::-1]]
-            smooth = ndimage.gaussian_filter(array, sigma)
-            slope = np.stack(np.gradient(smooth, *scan.spacing_mm[::-1]))
-            unrest = np.sqrt((slope**2).sum(0)) / np.maximum(smooth, 1e-3)
-            mask &= unrest <= np.median(unrest[mask])
+    array, reference = scan.array, scan.with_role(Role.REFERENCE)
+    mask = np.pad(statistics_mask(scan, body), 1)  # the border of the volume is an outline too
+    mask = images.distance_mm(~mask, scan.spacing_mm)[1:-1, 1:-1, 1:-1] > MARGIN_MM
+    if mask.any() and not reference:
+        smooth = ndimage.gaussian_filter(array, [6.0 / s for s in scan.spacing_mm[::-1]])
+        slope = np.stack(np.gradient(smooth, *scan.spacing_mm[::-1]))
+        unrest = np.sqrt((slope**2).sum(0)) / np.maximum(smooth, 1e-3)
+        mask &= unrest <= np.median(unrest[mask])
     try:
         return pet_resolution.noise_fwhm_mm(array, mask, scan.spacing_mm)
     except InputError as error:

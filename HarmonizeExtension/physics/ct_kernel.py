@@ -28,11 +28,11 @@ FREQUENCIES_LP_PER_MM = np.linspace(0, 2, 201)  # where ratios and filters are t
 
 SOFT_TISSUE_HU = (-150.0, 250.0)  # where noise is looked for when no structure is marked
 DETREND_MM = 4.0  # sigma of the smooth background that is taken off before noise is measured
-LAG_MM = 10.0  # reach of the noise autocorrelation in the plane
+LAG_MM = 15.0  # reach of the noise autocorrelation in the plane
 LAG_SLICES = 3  # and across slices
 MEASURED_SLICES = 64  # enough for a spectrum; more would only cost time
 MINIMUM_NOISE_VOXELS = 5000
-LOWEST_LP_PER_MM = 0.1  # below 1 / LAG_MM the spectrum holds anatomy and detrending, not the kernel
+LOWEST_LP_PER_MM = 0.15  # below it the spectrum holds anatomy, detrending and the reach's own width, not the kernel
 
 EDGE_STEP_HU = 400.0  # air against tissue or bone; weaker edges drown in noise
 EDGE_SIGMA_MM = 0.8  # smoothing for finding edges; the edge itself is measured on the scan as it is

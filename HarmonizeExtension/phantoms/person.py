@@ -69,8 +69,8 @@ class Person:
             name=name,
             pose=pose,
             displacement=_draw_displacement(pose, rng),
-            sulci=SplineField.draw(box, 5.0, 0.8, rng),
-            gyri=SplineField.draw(box, 6.0, 0.5, rng),
+            sulci=SplineField.draw(box, 5.0, 1.2, rng),
+            gyri=SplineField.draw(box, 5.5, 0.9, rng),
             skull=SplineField.draw(box, 40.0, 0.9, rng),
             scalp=SplineField.draw(box, 45.0, 1.0, rng),
             flesh=SplineField.draw(box, 7.0, 1.0, rng),
@@ -227,7 +227,7 @@ def _head_shares(
     in_cavity = _inside(cavity - SUBARACHNOID_MM, spacing_mm)
     bone = _inside(cavity - SUBARACHNOID_MM - skull, spacing_mm) - in_cavity
     middle = np.abs(cavity - SUBARACHNOID_MM - skull / 2) - np.float32(0.22) * skull
-    marrow = bone * _inside(middle, spacing_mm) * np.float32(0.8)
+    marrow = bone * _inside(middle, spacing_mm) * np.clip(np.float32(0.45) + np.float32(0.2) * flesh, 0, 1)
     around = _inside(outer, spacing_mm) - in_cavity - bone
     air = np.clip(_inside(template.airway.at(points), 2 * spacing_mm), 0, 1) * (outer < -3)
     eye_mm = template.eyes.at(points)
@@ -235,7 +235,8 @@ def _head_shares(
     rest = np.clip(around * (1 - air) - eye, 0, 1)
     # Fat lies under the skin and around the eyes, and in sheets between muscles.
     fatty = np.maximum(_inside(np.abs(outer + 4.5) - 2.5, spacing_mm), _inside(eye_mm - 7, spacing_mm) * (outer < -3))
-    fatty = np.maximum(fatty, np.clip(flesh - np.float32(0.6), 0, np.float32(0.6)) * (outer < -5))
+    fatty *= np.clip(np.float32(0.7) + np.float32(0.12) * flesh, 0, 1)  # strands of connective tissue run through it
+    fatty = np.maximum(fatty, np.clip(flesh - np.float32(0.7), 0, np.float32(0.5)) * (outer < -5))
     return {
         Tissue.BONE: bone - marrow,
         Tissue.FAT: marrow + rest * fatty,

@@ -36,8 +36,10 @@ class Properties:
 # White and grey matter, T1: 1.5 T Rooney et al., Magn Reson Med 57:308 (2007); 3 T Wansapura et al., J Magn Reson
 # Imaging 9:531 (1999); both lie inside the range of the review of Bojorquez et al., Magn Reson Imaging 35:69 (2017).
 # T2*: Peters et al., Magn Reson Imaging 25:748 (2007). Proton density: Tofts, Quantitative MRI of the Brain (2003),
-# chapter 4. CSF: T1 Rooney 2007, T2* long against every echo time here.
-# Fat and muscle, T1: Gold et al., AJR 183:343 (2004); T2* and proton density are assumed, as few report them.
+# chapter 4. CSF: T1 Rooney 2007 (at 3 T between
+# their 1.5 and 4 T), T2* long against every echo time here.
+# Fat and muscle, T1: Gold et al., AJR 183:343 (2004); T2* of fat is short,
+# as its several resonances dephase, and is assumed, like its proton density.
 # Cortical bone: T1 and T2* Reichert et al., Magn Reson Imaging 23:611 (2005); it gives no signal at these echo times.
 # Lesion: a cellular tumour without contrast agent, T1 between grey matter and oedema (Bottomley et al., Med Phys
 # 14:1, 1987, table of tumours, carried to both field strengths).
@@ -48,7 +50,7 @@ PROPERTIES: dict[float, dict[Tissue, Properties]] = {
         Tissue.GREY_MATTER: Properties(1188, 84, 0.82, 0.06),
         Tissue.CSF: Properties(4070, 1000, 1.00),
         Tissue.BONE: Properties(223, 0.5, 0.20),
-        Tissue.FAT: Properties(288, 35, 0.75, 0.05),
+        Tissue.FAT: Properties(288, 16, 0.80, 0.05),
         Tissue.SOFT: Properties(1130, 28, 0.78, 0.08),
         Tissue.LESION: Properties(1450, 90, 0.87, 0.10),
     },
@@ -57,7 +59,7 @@ PROPERTIES: dict[float, dict[Tissue, Properties]] = {
         Tissue.GREY_MATTER: Properties(1331, 66, 0.82, 0.06),
         Tissue.CSF: Properties(4300, 500, 1.00),
         Tissue.BONE: Properties(223, 0.4, 0.20),
-        Tissue.FAT: Properties(371, 25, 0.75, 0.05),
+        Tissue.FAT: Properties(371, 9, 0.80, 0.05),
         Tissue.SOFT: Properties(1420, 22, 0.78, 0.08),
         Tissue.LESION: Properties(1700, 70, 0.87, 0.10),
     },

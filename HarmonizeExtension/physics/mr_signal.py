@@ -20,7 +20,7 @@ from scipy import fft
 
 from ..errors import InputError
 
-INVERSION_EFFICIENCY = 0.96  # of an adiabatic pulse: Marques 2010, section 2.3
+INVERSION_EFFICIENCY = 0.96  # of an adiabatic pulse, as Marques 2010 uses
 
 
 def spoiled_gradient_echo(t1_ms, repetition_time_ms: float, flip_angle_deg) -> np.ndarray:

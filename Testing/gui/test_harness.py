@@ -298,8 +298,11 @@ def test_files_and_scenes_are_read_back(ramp, tmp_path):
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(slicer.util.loadVolume(tmp_path / "ramp.nrrd")), expected)
     segmentation = slicer.util.loadSegmentation(tmp_path / "structures.seg.nrrd").GetSegmentation()
     assert segmentation.GetNthSegment(0).GetName() == "GTV"
-    with pytest.raises(RuntimeError, match="Failed to load"):
-        slicer.util.loadVolume(tmp_path / "absent.nrrd")
+    (tmp_path / "figures.csv").write_text("name,value\nMean,1.5\n")
+    assert slicer.util.loadTable(tmp_path / "figures.csv").GetCellText(0, 1) == "1.5"
+    for load, name in ((slicer.util.loadVolume, "absent.nrrd"), (slicer.util.loadScene, "absent.mrb")):
+        with pytest.raises(RuntimeError, match="Failed to load"):
+            load(tmp_path / name)
     slicer.mrmlScene.Clear(0)
     slicer.util.loadScene(tmp_path / "scene.mrb")
     np.testing.assert_array_equal(slicer.util.array("ramp"), expected)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 TYPES = {
-    "SceneFile": (".mrb", ".mrml"),
+    "SceneFile": (".mrb",),
     "SegmentationFile": (".seg.nrrd", ".seg.nhdr"),
     "VolumeFile": (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd"),
     "TableFile": (".csv", ".tsv"),
@@ -26,10 +26,7 @@ class CoreIOManager:
     def loadNodes(self, fileType, properties, loaded=None, messages=None):
         path = str(properties["fileName"])
         if fileType == "SceneFile":
-            self._scene.SetURL(path)
-            if path.endswith(".mrb"):
-                return bool(self._scene.ReadFromMRB(path, properties.get("clear", False)))
-            return bool(self._scene.Connect() if properties.get("clear", False) else self._scene.Import())
+            return Path(path).is_file() and self._scene.ReadFromMRB(path, properties.get("clear", False))
         name = properties.get("name") or Path(path).name.split(".")[0]
         node = None
         if Path(path).is_file():  # VTK's readers print where a file is missing
@@ -46,7 +43,7 @@ class CoreIOManager:
     def saveNodes(self, fileType, properties, messages=None):
         path = str(properties["fileName"])
         if fileType == "SceneFile":
-            return bool(self._scene.WriteToMRB(path) if path.endswith(".mrb") else self._scene.Commit(path))
+            return path.endswith(".mrb") and self._scene.WriteToMRB(path)
         node = self._scene.GetNodeByID(properties["nodeID"])
         if node.GetStorageNode() is None:
             node.AddDefaultStorageNode(path)

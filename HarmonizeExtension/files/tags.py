@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.sequence import Sequence
 
@@ -36,6 +37,9 @@ DAMAGE = (
 # Files without a preamble start with one of these: group 0008, elements 0000, 0001, 0005, 0008, 0012, 0016.
 _FIRST_TAGS = tuple(bytes([8, 0, element, 0]) for element in (0x00, 0x01, 0x05, 0x08, 0x12, 0x16))
 
+# Decoded one by one, the contours of a plan would take a minute.
+_CONTOUR_DATA = 0x30060050
+
 Key = str | tuple[int, int]
 
 
@@ -57,13 +61,20 @@ def read_tags(path: Path, keys: Iterable[Key]) -> Dataset:
         dataset = pydicom.dcmread(
             path, stop_before_pixels=True, force=True, specific_tags=["SOPClassUID", "Modality", *keys]
         )
-        for _ in dataset.iterall():  # values are decoded when they are looked at, so damage shows here and not later
-            pass
+        _decode(dataset)
     except DAMAGE as error:
         raise InputError(f"'{path}' is a damaged DICOM file; export it again or leave it out") from error
     if not text(dataset, "SOPClassUID"):
         raise InputError(f"'{path}' is a DICOM file that does not say what it is; export it again or leave it out")
     return dataset
+
+
+def _decode(dataset: Dataset) -> None:
+    """Values are decoded when they are looked at; doing it now shows damage here and not later."""
+    for tag in list(dataset.keys()):
+        if tag != _CONTOUR_DATA and dataset[tag].VR == "SQ":
+            for item in dataset[tag].value:
+                _decode(item)
 
 
 def text(dataset: Dataset, key: Key) -> str:
@@ -81,8 +92,10 @@ def number(dataset: Dataset, key: Key) -> float | None:
 
 def numbers(dataset: Dataset, key: Key) -> list[float]:
     """A tag as numbers, finite or not; [] where it is missing, empty or something else."""
-    value = _value(dataset, key)
     try:
+        if isinstance(raw := dataset.get_item(key), RawDataElement):
+            return np.array((raw.value or b"").split(b"\\"), dtype="S").astype(float).tolist()
+        value = _value(dataset, key)
         return [float(entry) for entry in (value if isinstance(value, list) else [value])]
     except (TypeError, ValueError):
         return []

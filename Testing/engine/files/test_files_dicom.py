@@ -70,27 +70,35 @@ def test_monochrome1_values_are_not_inverted(tmp_path):
     assert np.array_equal(read_scan(folder).array, 2.0 * stored)
 
 
-@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
-@pytest.mark.parametrize("bits", [12, 16])
-def test_compressed_pixels_are_the_same_as_plain_ones(tmp_path, photometric, bits):
-    stored = np.random.default_rng(1).integers(0, 2**bits, (3, 16, 20)).astype(np.uint16)
-    datasets = series(stored, "MR", RescaleSlope="0.5", RescaleIntercept="-3", PhotometricInterpretation=photometric)
+def compress(dataset, stored, kind, scratch):
+    """The dataset with its pixels losslessly compressed, by tools other than the reader's own path."""
+    if kind == "RLE":
+        dataset.compress(pydicom.uid.RLELossless)
+        return
     writer = sitk.ImageFileWriter()
     writer.SetImageIO("GDCMImageIO")
-    writer.SetCompressor("JPEG2000")
+    writer.SetCompressor(kind)
     writer.UseCompressionOn()
+    writer.SetFileName(str(scratch))
+    writer.Execute(sitk.GetImageFromArray(stored[None]))
+    compressed = pydicom.dcmread(scratch)
+    assert compressed.file_meta.TransferSyntaxUID.is_compressed
+    dataset.PixelData = compressed.PixelData
+    dataset["PixelData"].VR = "OB"
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = compressed.file_meta.TransferSyntaxUID
+
+
+@pytest.mark.parametrize("kind", ["JPEG2000", "JPEG", "RLE"])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("bits", [12, 16])
+def test_compressed_pixels_are_the_same_as_plain_ones(tmp_path, kind, photometric, bits):
+    stored = np.random.default_rng(1).integers(0, 2**bits, (3, 16, 20)).astype(np.uint16)
+    datasets = series(stored, "MR", RescaleSlope="0.5", RescaleIntercept="-3")
     for number, dataset in enumerate(datasets):
         set_pixels(dataset, stored[number], bits)
         dataset.PhotometricInterpretation = photometric
-        writer.SetFileName(str(tmp_path / "compressed.dcm"))
-        writer.Execute(sitk.GetImageFromArray(stored[number][None]))
-        compressed = pydicom.dcmread(tmp_path / "compressed.dcm")
-        assert compressed.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.4.90"  # JPEG 2000, lossless
-        dataset.PixelData = compressed.PixelData
-        dataset["PixelData"].VR = "OB"
-        dataset["PixelData"].is_undefined_length = True
-        dataset.file_meta.TransferSyntaxUID = compressed.file_meta.TransferSyntaxUID
-    (tmp_path / "compressed.dcm").unlink()
+        compress(dataset, stored[number], kind, tmp_path / "compressed.dcm")
     scan = read_scan(save_series(datasets, tmp_path / "series"))
     assert np.array_equal(scan.array, 0.5 * stored.astype(np.float32) - 3)
 

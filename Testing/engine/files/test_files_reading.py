@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import resource
 import struct
 
 import numpy as np
@@ -139,6 +138,7 @@ def test_a_flipped_bit_in_a_compressed_nifti_file_is_found(volume):
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".nii", ".nii.gz"])
 def test_a_huge_size_in_a_tiny_file_takes_no_memory(tmp_path, suffix):
+    resource = pytest.importorskip("resource", reason="memory is counted by POSIX")
     path = tmp_path / f"a{suffix}"
     if suffix == ".nrrd":
         path.write_text(

@@ -48,8 +48,8 @@ def scan_person(person: Person, scanner: Scanner, rng: np.random.Generator, spac
 
     `rng` gives what differs from session to session: coil loading, gain and noise.
     """
-    body = body_of(person, spacing_mm)
     grid = head_grid(spacing_mm)
+    body = body_of(person, spacing_mm)
     spacing = (spacing_mm,) * 3
     b1 = mr_signal.coil_field(body.shape, spacing, 0.02, scanner.transmit_brightening, rng)
     coil = np.random.default_rng(scanner.coil_seed)

@@ -181,18 +181,10 @@ def body_of(person: Person, spacing_mm: float) -> Body:
         "brain": (template.brain.at(points) > 0.5) & (cavity < SUBARACHNOID_MM),
     }
     if person.lesion is not None:
-        from_centre = np.linalg.norm(points - np.array(person.lesion.centre_mm, np.float32)[:, None], axis=0)
-        surface = from_centre + field(person.lesion.outline)[head]
-        grown = _inside(surface - person.lesion.radius_mm, spacing_mm)
-        # The middle is half necrotic, as in a tumour that outgrew its supply.
-        necrotic = np.clip(1.5 * (0.75 - surface / person.lesion.radius_mm), 0, 0.6) * grown
-        for share in shares.values():
-            share *= 1 - grown
-        shares[Tissue.CSF] += necrotic
-        shares[Tissue.LESION] = grown - necrotic
-        structures = {name: mask & (grown <= 0.5) for name, mask in structures.items()}
-        structures["brain"] |= grown > 0.5
-        structures["lesion"] = grown > 0.5
+        grown = _plant(person.lesion, shares, points, field(person.lesion.outline)[head], spacing_mm)
+        structures = {name: mask & ~grown for name, mask in structures.items()}
+        structures["brain"] |= grown
+        structures["lesion"] = grown
 
     t1_texture = total(person.t1_texture, axes).ravel()[head]
     t2_star_texture = total(person.t2_star_texture, axes).ravel()[head]
@@ -265,3 +257,16 @@ def _brain_shares(template: HeadTemplate, points, sulci, gyri, spacing_mm: float
         tissue: weight / whole
         for tissue, weight in zip((Tissue.WHITE_MATTER, Tissue.GREY_MATTER, Tissue.CSF), weights, strict=True)
     }
+
+
+def _plant(lesion: Lesion, shares: dict[Tissue, np.ndarray], points, outline, spacing_mm: float) -> np.ndarray:
+    """Let the lesion displace other tissues in `shares` at points (3, n); returns where it fills half a voxel."""
+    surface = np.linalg.norm(points - np.array(lesion.centre_mm, np.float32)[:, None], axis=0) + outline
+    grown = _inside(surface - lesion.radius_mm, spacing_mm)
+    # The middle is half necrotic, as in a tumour that outgrew its supply.
+    necrotic = np.clip(1.5 * (0.75 - surface / lesion.radius_mm), 0, 0.6) * grown
+    for share in shares.values():
+        share *= 1 - grown
+    shares[Tissue.CSF] += necrotic
+    shares[Tissue.LESION] = grown - necrotic
+    return grown > 0.5

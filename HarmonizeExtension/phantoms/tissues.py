@@ -36,10 +36,9 @@ class Properties:
 # White and grey matter, T1: 1.5 T Rooney et al., Magn Reson Med 57:308 (2007); 3 T Wansapura et al., J Magn Reson
 # Imaging 9:531 (1999); both lie inside the range of the review of Bojorquez et al., Magn Reson Imaging 35:69 (2017).
 # T2*: Peters et al., Magn Reson Imaging 25:748 (2007). Proton density: Tofts, Quantitative MRI of the Brain (2003),
-# chapter 4. CSF: T1 Rooney 2007 (at 3 T between
-# their 1.5 and 4 T), T2* long against every echo time here.
-# Fat and muscle, T1: Gold et al., AJR 183:343 (2004); T2* of fat is short,
-# as its several resonances dephase, and is assumed, like its proton density.
+# chapter 4. CSF: T1 Rooney 2007 (at 3 T between their 1.5 and 4 T), T2* long against every echo time here.
+# Fat and muscle, T1: Gold et al., AJR 183:343 (2004). T2* of fat is short, as its several resonances dephase, and is
+# assumed, like that of muscle and the proton densities of both.
 # Cortical bone: T1 and T2* Reichert et al., Magn Reson Imaging 23:611 (2005); it gives no signal at these echo times.
 # Lesion: a cellular tumour without contrast agent, T1 between grey matter and oedema (Bottomley et al., Med Phys
 # 14:1, 1987, table of tumours, carried to both field strengths).

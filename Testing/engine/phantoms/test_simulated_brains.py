@@ -284,3 +284,8 @@ def test_the_sample_case_is_one_person_with_a_protected_lesion_on_three_scanners
         lesion, white = scan.structures["lesion"].array, scan.structures["white matter"].array
         assert lesion.sum() > 10
         assert scan.array[lesion].mean() < 0.85 * scan.array[white].mean()
+
+
+def test_a_scan_at_an_impossible_spacing_is_refused():
+    with pytest.raises(InputError, match="is not possible for a head"):
+        brain.scan_person(someone(), SCANNERS["GE 3T"], np.random.default_rng(0), 0.0)

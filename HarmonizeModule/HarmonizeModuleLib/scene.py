@@ -321,20 +321,18 @@ def writeVolume(after: Scan, inputVolume, outputVolume, verdict: Verdict):
     return outputVolume
 
 
-def _setVoxels(after: Scan, inputVolume, outputVolume) -> None:
-    array = np.ascontiguousarray(sitk.GetArrayViewFromImage(after.image), dtype=np.float32)
-    source = inputVolume.GetImageData()
+def _setVoxels(scan: Scan, inputVolume, outputVolume) -> None:
+    """Voxels and grid of a scan; `inputVolume` is the node whose grid it has, or None."""
+    array = np.ascontiguousarray(sitk.GetArrayViewFromImage(scan.image))
     imageData = vtk.vtkImageData()
     matrix = vtk.vtkMatrix4x4()
-    if array.shape == tuple(source.GetDimensions()[::-1]) and images.same_grid(
-        after.image, imageFromVolume(inputVolume)
-    ):
+    if inputVolume is not None and images.same_grid(scan.image, imageFromVolume(inputVolume)):
         # The input's own matrix and extent, not one computed back and forth: equal to the last bit.
-        imageData.SetExtent(source.GetExtent())
+        imageData.SetExtent(inputVolume.GetImageData().GetExtent())
         inputVolume.GetIJKToRASMatrix(matrix)
     else:
         imageData.SetDimensions(array.shape[::-1])
-        matrix.DeepCopy((LPS_FROM_RAS @ images.index_to_physical(after.image)).ravel())
+        matrix.DeepCopy((LPS_FROM_RAS @ images.index_to_physical(scan.image)).ravel())
     scalars = numpy_to_vtk(array.ravel(), deep=True)
     scalars.SetName("ImageScalars")
     imageData.GetPointData().SetScalars(scalars)

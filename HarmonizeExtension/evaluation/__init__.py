@@ -1,0 +1,1 @@
+"""The papers' protocols: do scans of different scanners still differ after harmonization?"""

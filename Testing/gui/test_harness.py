@@ -181,6 +181,16 @@ def test_closing_the_scene_leaves_a_working_panel(panel, ramp):
     scene.assertNoErrors()
 
 
+def test_reload_gives_a_fresh_working_panel(panel, ramp):
+    before = panel.widget
+    panel.widget.onReload()
+    assert panel.widget is not before
+    panel.representation.enter()
+    fill(panel, ramp)
+    panel.ui.applyButton.click()
+    scene.assertNoErrors()
+
+
 def test_shown_error_is_collected_with_its_text(panel):
     fill(panel, addVolume("flat", np.ones((4, 5, 6))))
     panel.ui.applyButton.click()

@@ -78,14 +78,14 @@ class QUiLoader(QtUiTools.QUiLoader):
 
     @staticmethod
     def _refuseUnknown(text):
-        known = {widget.__name__: widget.staticMetaObject for widget in WIDGETS}
+        known = {widget.__name__: widget for widget in WIDGETS}
         for widget in ElementTree.fromstring(text).iter("widget"):
             cls = widget.get("class")
             if cls.startswith(("qMRML", "ctk", "qSlicer")) and cls not in known:
                 raise NotImplementedError(f"the .ui file uses {cls}, which has no stand-in")
             for field in widget.findall("property") if cls in known else ():
                 name = field.get("name")  # stdset="0" marks a dynamic property
-                if field.get("stdset") != "0" and known[cls].indexOfProperty(name) < 0:
+                if field.get("stdset") != "0" and not hasattr(known[cls], name):
                     raise NotImplementedError(f"the .ui file sets {name} of {cls}, which has no stand-in")
 
     @staticmethod
@@ -171,6 +171,8 @@ class qSlicerScriptedLoadableModuleWidget(mrmlwidgets.qMRMLWidget):
         setattr(slicer.modules, self._module.name + "Widget", self._python)
         self._python.setup()
 
+    reload = setup  # called by slicer.util.reloadScriptedModule once the file is read again
+
     def enter(self):
         self._entered = True
         getattr(self._python, "enter", lambda: None)()
@@ -225,10 +227,16 @@ class Panel:
 
     def __init__(self, module):
         self.module = module
-        self.python = sys.modules[module.name]
         self.representation = module.widgetRepresentation()
         self.representation.enter()
-        self.widget = self.representation.self()
+
+    @property
+    def python(self):
+        return sys.modules[self.module.name]
+
+    @property
+    def widget(self):
+        return self.representation.self()
 
     @property
     def ui(self):

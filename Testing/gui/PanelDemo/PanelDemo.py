@@ -88,6 +88,7 @@ class PanelDemoWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.initializeParameterNode()
 
     def cleanup(self):
+        self.exit()  # else a reload leaves the old panel's widgets tied to the parameter node
         self.removeObservers()
 
     def enter(self):

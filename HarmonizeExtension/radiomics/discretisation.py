@@ -71,8 +71,9 @@ class GreyLevels:
     def __init__(self, level: np.ndarray, mask: np.ndarray, reach: int = 1):
         """level: grey levels of the mask's voxels (1D, from 1); mask: bool (z, y, x); reach: largest distance asked."""
         self.level = level
-        self.present, rank = np.unique(level, return_inverse=True)
-        self.rank = (rank.reshape(-1) + 1).astype(np.min_scalar_type(len(self.present) + 1))
+        occurs = np.bincount(level) > 0
+        self.present = np.flatnonzero(occurs)
+        self.rank = np.cumsum(occurs).astype(np.min_scalar_type(len(self.present) + 1))[level]
         self._strides = np.cumprod([1, mask.shape[2] + 2 * reach, mask.shape[1] + 2 * reach])[::-1]
         padded = np.pad(mask, reach)
         self.inside = np.flatnonzero(padded)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib import metadata as distributions
 
@@ -17,23 +17,13 @@ from ..errors import InputError
 from ..progress import CancelCheck, Progress, never, silent, stop_if
 from ..scan import Role, Scan, Structure
 from . import filters, first_order, glcm, gldm, glrlm, glszm, ngtdm, shape
-from .definitions import Definition
+from .catalogue import DEFINITIONS
 from .discretisation import GreyLevels, directions, discretise
 from .preparation import Preparation, Region
 from .settings import Settings
 from .table import Column, FeatureTable, Row
 
 BACKENDS = ("own", "pyradiomics")
-
-DEFINITIONS: Mapping[str, Mapping[str, Definition]] = {
-    "shape": shape.FEATURES,
-    "firstorder": first_order.FEATURES,
-    "glcm": glcm.FEATURES,
-    "glrlm": glrlm.FEATURES,
-    "glszm": glszm.FEATURES,
-    "gldm": gldm.FEATURES,
-    "ngtdm": ngtdm.FEATURES,
-}
 
 
 def extract(

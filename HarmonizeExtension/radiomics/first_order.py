@@ -56,7 +56,7 @@ def features(values: np.ndarray, level: np.ndarray, voxel_volume_mm3: float, shi
         "Median": np.median(x),
         "Minimum": x.min(),
         "Range": x.max() - x.min(),
-        "RobustMeanAbsoluteDeviation": np.abs(robust - robust.mean()).mean(),
+        "RobustMeanAbsoluteDeviation": np.abs(robust - robust.mean()).mean() if len(robust) else np.nan,
         "RootMeanSquared": np.sqrt(energy / len(x)),
         "Skewness": np.mean(squares * deviation) / spread**1.5,
         "TotalEnergy": energy * voxel_volume_mm3,

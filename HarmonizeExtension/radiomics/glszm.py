@@ -83,6 +83,7 @@ def zones(grey: GreyLevels, offsets: list[Offset]) -> tuple[np.ndarray, np.ndarr
 def features(grey: GreyLevels, offsets: list[Offset]) -> dict[str, float]:
     """The 16 features of the structure's zones."""
     rank, size = zones(grey, offsets)
-    (level, volume), count = np.unique(np.stack([grey.present[rank.astype(int) - 1], size]), axis=1, return_counts=True)
-    found = emphases(level, volume, count)
+    width = len(grey) + 1
+    cell, count = np.unique(rank.astype(np.int64) * width + size, return_counts=True)
+    found = emphases(grey.present[cell // width - 1], cell % width, count)
     return {name: float(found[key]) for name, key in _EMPHASIS.items()}

@@ -50,6 +50,11 @@ class Preparation:
     @functools.cached_property
     def spline_coefficients(self) -> sitk.Image:
         """The cubic B-spline of the image; evaluated for each structure on its own part of the grid."""
+        if 2 in self.image.GetSize():  # ITK's mirrored border would read beyond it
+            raise InputError(
+                f"'{self.scan.name}' has only 2 voxels along one axis, too few for a B-spline; "
+                "choose the interpolator sitkLinear in the radiomics settings"
+            )
         return sitk.BSplineDecomposition(sitk.Cast(self.image, sitk.sitkFloat64))
 
     def regions(self, structure: Structure) -> Iterator[Region]:
@@ -66,7 +71,8 @@ class Preparation:
         elif settings.pre_crop:
             image, mask = _cropped(image, mask, settings.pad_distance_voxels)
         array, inside = sitk.GetArrayViewFromImage(image), sitk.GetArrayViewFromImage(mask) == LABEL
-        box = _checked_box(inside, settings, name)
+        called = f"structure '{name}'" + (" after resampling" if settings.resamples else "")
+        box = _checked_box(inside, settings, called)
         whole = inside[box]
         if settings.resegment_range is not None:
             inside = resegmented(array, inside, settings)
@@ -75,7 +81,7 @@ class Preparation:
                     f"re-segmentation leaves {int(inside.sum())} voxels of structure '{name}'; "
                     "widen resegmentRange in the radiomics settings"
                 )
-            box = _checked_box(inside, settings, name)
+            box = _checked_box(inside, settings, called)
             if settings.resegment_shape:
                 whole = inside[box]
         for image_type in settings.image_types:
@@ -168,20 +174,22 @@ def _box(inside: np.ndarray) -> tuple[slice, slice, slice]:
     return tuple(box)
 
 
-def _checked_box(inside: np.ndarray, settings: Settings, name: str) -> tuple[slice, slice, slice]:
+def _checked_box(inside: np.ndarray, settings: Settings, called: str) -> tuple[slice, slice, slice]:
     """The box of the structure; InputError where it is too small to be measured."""
     box = _box(inside)
     dimensions = sum(s.stop - s.start > 1 for s in box)
     if dimensions == 0:
-        raise InputError(f"structure '{name}' is a single voxel; features need more, draw it larger or leave it out")
+        raise InputError(
+            f"{called} is a single voxel; features need more, draw it larger, leave it out, or resample more finely"
+        )
     if dimensions < settings.minimum_dimensions:
         raise InputError(
-            f"structure '{name}' extends along {dimensions} of the {settings.minimum_dimensions} axes that "
+            f"{called} extends along {dimensions} of the {settings.minimum_dimensions} axes that "
             "minimumROIDimensions in the radiomics settings asks for; draw it larger, leave it out, or lower that"
         )
     if settings.minimum_voxels is not None and inside.sum() <= settings.minimum_voxels:
         raise InputError(
-            f"structure '{name}' has {int(inside.sum())} voxels, not more than the {settings.minimum_voxels} of "
+            f"{called} has {int(inside.sum())} voxels, not more than the {settings.minimum_voxels} of "
             "minimumROISize in the radiomics settings; leave it out, or lower that"
         )
     return box

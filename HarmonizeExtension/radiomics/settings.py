@@ -11,8 +11,8 @@ from pathlib import Path
 from .. import resources
 from ..errors import InputError
 from ..scan import Modality
+from .catalogue import DEFINITIONS
 
-FEATURE_CLASSES = ("shape", "firstorder", "glcm", "glrlm", "glszm", "gldm", "ngtdm")
 IMAGE_TYPES = ("Original", "LoG", "Wavelet")
 INTERPOLATORS = ("sitkBSpline", "sitkLinear", "sitkNearestNeighbor")
 WEIGHTINGS = ("no_weighting", "infinity", "euclidean", "manhattan")
@@ -63,7 +63,7 @@ class Settings:
     log_sigmas_mm: tuple[float, ...] = _key("sigma", ())
     image_types: Mapping[str, Mapping] = dataclasses.field(default_factory=lambda: {"Original": {}})
     feature_classes: Mapping[str, tuple[str, ...]] = dataclasses.field(
-        default_factory=lambda: dict.fromkeys(FEATURE_CLASSES[1:], ())
+        default_factory=lambda: {name: () for name in DEFINITIONS if name != "shape"}
     )
     description: str = ""
 
@@ -96,7 +96,7 @@ class Settings:
         path = Path(name_or_path)
         if not path.suffix:
             shipped = {p.stem: p for p in resources.folder("Settings").glob("*.json")}
-            _check_known(str(name_or_path), sorted(shipped), "radiomics settings", InputError)
+            _check_known(str(name_or_path), sorted(shipped), "radiomics settings")
             path = shipped[str(name_or_path)]
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -128,14 +128,19 @@ class Settings:
             values["image_types"] = {}
             for image_type, changes in content["imageType"].items():
                 _check_known(image_type, IMAGE_TYPES, "radiomics image type")
-                _parse(changes or {}, image_type)  # refuses what is unknown
+                cls(**_parse(changes or {}, image_type))  # refuses what is unknown or impossible
                 values["image_types"][image_type] = dict(changes or {})
         if "featureClass" in content:
             values["feature_classes"] = {}
             for feature_class, wanted in content["featureClass"].items():
-                _check_known(feature_class, FEATURE_CLASSES, "radiomics feature class")
+                _check_known(feature_class, tuple(DEFINITIONS), "radiomics feature class")
+                for name in wanted or ():
+                    _check_known(name, tuple(DEFINITIONS[feature_class]), f"radiomics feature of {feature_class}")
                 values["feature_classes"][feature_class] = tuple(wanted or ())
-        return cls(**values, description=content.get("description", ""))
+        settings = cls(**values, description=content.get("description", ""))
+        if "LoG" in settings.image_types and not settings.for_image_type("LoG").log_sigmas_mm:
+            raise InputError('radiomics image type LoG needs its widths in mm, such as "LoG": {"sigma": [1.0, 3.0]}')
+        return settings
 
     def as_dict(self) -> dict:
         """pyradiomics' parameter layout, as JSON holds it; `from_dict` reads it back."""
@@ -203,8 +208,7 @@ def _converted(key: str, value, type_: str):
         raise InputError(f"radiomics setting {key} is {value!r}, which is not a {base}") from None
 
 
-def _check_known(name, known, what: str, error: type[Exception] = InputError) -> None:
-    if name in known:
-        return
-    nearest = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.0)
-    raise error(f"{what} '{name}' is not known; did you mean '{nearest[0] if nearest else ''}'?")
+def _check_known(name, known, what: str) -> None:
+    if name not in known:
+        nearest = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.0)
+        raise InputError(f"{what} '{name}' is not known; did you mean '{nearest[0]}'?")

@@ -7,6 +7,7 @@ values white, DICOM PS3.3 C.7.6.3.1.2), so they are not inverted.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ from .tags import DAMAGE, Key, is_dicom, items, number, numbers, read_tags, text
 
 TILT_TOLERANCE_MM = 0.1  # by which a slice may be off the straight stack, plus 2 % of a pixel a slice
 GAP_TOLERANCE = 0.1  # of the slice spacing, by which a slice may be off the even stack
+_LARGE, _MAXIMUM_RATIO = 1 << 27, 1000  # pixels, and pixels a byte above that number, of a compressed file
 _SCANS = ("MR", "CT", "PT")
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _WORDS_FOR_REMOVED = {"ANONYMIZED", "ANONYMISED", "ANONYMOUS", "REMOVED", "NONE", "UNKNOWN", "N/A"}
@@ -299,11 +301,13 @@ def _difference(one: _Frame, other: _Frame) -> str:
 
 def _pixels(frames: list[_Frame]) -> np.ndarray:
     """Rescaled values (z, y, x) as float32."""
-    array = np.empty((len(frames), *frames[0].shape), np.float32)
+    array = None
     decoded: dict[Path, np.ndarray] = {}
     for index, frame in enumerate(frames):
         if frame.file not in decoded:
             decoded = {frame.file: _stored(frame.file)}  # one file at a time, to hold a series only once
+        if array is None:  # only now: the bytes of a slice have shown that its size is no lie
+            array = np.empty((len(frames), *frame.shape), np.float32)
         array[index] = decoded[frame.file][frame.index] * np.float64(frame.slope) + frame.intercept
     return array
 
@@ -315,6 +319,8 @@ def _stored(file: Path) -> np.ndarray:
         shape = int(dataset.get("NumberOfFrames") or 1), int(dataset.Rows), int(dataset.Columns)
         syntax = getattr(dataset.file_meta, "TransferSyntaxUID", None)
         if syntax is not None and syntax.is_compressed and syntax.is_encapsulated:
+            if math.prod(shape) > max(_LARGE, _MAXIMUM_RATIO * len(dataset.PixelData)):
+                raise ValueError(f"{' x '.join(map(str, shape))} pixels cannot be in so few bytes")
             array = _decode(dataset)
         else:
             if syntax is None:

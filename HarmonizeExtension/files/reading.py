@@ -58,7 +58,7 @@ def read_scan(
         own_units = "HU"
     if units is not None and own_units not in ("", units):
         raise InputError(f"'{path}' is in {own_units}, not {units}")
-    name = name or stem(folder.resolve())
+    name = name or stem(os.path.abspath(folder))
     check_volume(image, name)  # before the structures, whose grid it is
     masks = {}
     if segmentation is not None:

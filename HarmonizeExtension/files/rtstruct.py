@@ -7,6 +7,7 @@ for half the contour spacing to both sides, so contours drawn on coarser planes 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -206,13 +207,19 @@ def _fill_oblique(contours: list[np.ndarray], grid: sitk.Image, name: str, path:
     _, _, axes = np.linalg.svd(largest - largest.mean(axis=0), full_matrices=False)
     direction = np.column_stack([axes[0], axes[1], np.cross(axes[0], axes[1])])
     own = [points @ direction for points in contours]
-    fine = min(grid.GetSpacing()) / 3
+    fine = min(grid.GetSpacing()) / 2
     planes, _ = _planes(np.array([points[:, 2].mean() for points in own]))
     between = float(np.median(np.diff(planes))) if len(planes) > 1 else max(grid.GetSpacing())
-    spacing = np.array([fine, fine, between])
+    spacing = np.array([fine, fine, max(between, fine)])
     lowest = np.min([points.min(axis=0) for points in own], axis=0) - spacing
     lowest[2] = planes[0] - between
     highest = np.max([points.max(axis=0) for points in own], axis=0) + spacing
+    corners = np.array(list(itertools.product(*((-0.5, count - 0.5) for count in grid.GetSize()))))
+    to_physical = images.index_to_physical(grid)
+    box = (corners @ to_physical[:3, :3].T + to_physical[:3, 3]) @ direction
+    # What lies outside the scan is not drawn, however far away a damaged point may be.
+    lowest += np.maximum(np.floor((box.min(axis=0) - lowest) / spacing), 0) * spacing
+    highest = np.minimum(highest, box.max(axis=0))
     size = [int(v) for v in np.ceil((highest - lowest) / spacing) + 1]
     indices = [(points - lowest) / spacing for points in own]
     if max(np.ptp(points[:, 2]) for points in indices) > _FLAT:

@@ -86,7 +86,6 @@ def _on_grid(mask: sitk.Image, grid: sitk.Image, name: str, path: Path, notes: l
             f"structure '{name}' in '{path}' falls between the voxels of the scan and vanishes; "
             "contour it on the scan itself"
         )
-    moved.CopyInformation(grid)
     if inside < 1 or not _same_lattice(mask, grid):
         notes.append(
             f"structure '{name}' was resampled from a grid of {_grid_text(mask)} to the scan's {_grid_text(grid)} "
@@ -162,19 +161,22 @@ def _labels(image: sitk.Image, path: Path, notes: list[str]) -> Iterator[tuple[s
 
 
 def _sidecar(path: Path) -> dict[int, str]:
-    """Names by label from the .json, .csv or .tsv file beside a label map that has its name; {} without one.
+    """Names by label from the .tsv, .csv or .json file beside a label map that has its name; {} without one.
 
     JSON: {"1": "GTV"} or {"GTV": 1}, alone or under "labels". CSV and TSV: a column label (or index, value, id) and a
     column name (or structure, segment, roi), or just two columns in this order.
     """
-    for suffix in (".json", ".csv", ".tsv"):
+    for suffix in (".tsv", ".csv", ".json"):
         sidecar = path.with_name(stem(path) + suffix)
         if sidecar.is_file():
             try:
                 text = sidecar.read_text(encoding="utf-8-sig")
                 return _names_from_json(text) if suffix == ".json" else _names_from_table(text)
             except (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError) as error:
-                raise InputError(f"the names in '{sidecar}' cannot be understood ({error}); see the manual") from error
+                raise InputError(
+                    f"the names in '{sidecar}' cannot be understood ({error}); give them as "
+                    '{"1": "GTV"} in JSON or with the columns label and name in CSV'
+                ) from error
     return {}
 
 

@@ -292,6 +292,20 @@ def test_a_damaged_slice_is_named_and_not_left_out_in_silence(tmp_path):
         assert "IM0005" in refusal(folder)
 
 
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.90"])
+def test_a_huge_size_in_small_slices_takes_no_memory(tmp_path, syntax):
+    resource = pytest.importorskip("resource", reason="memory is counted by POSIX")
+    datasets = series(stored_values(), Rows=65535, Columns=65535)
+    for dataset in datasets:
+        if syntax != "1.2.840.10008.1.2.1":
+            dataset.PixelData = pydicom.encaps.encapsulate([b"\xff\x4f\xff\x51" * 20])
+            dataset["PixelData"].is_undefined_length = True
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "pixels of" in refusal(save_series(datasets, tmp_path / "a"))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
+
+
 def test_one_file_of_a_series_asks_for_the_folder(tmp_path):
     folder = save_series(series(stored_values()), tmp_path / "a")
     assert "choose the folder" in refusal(folder / "IM0000")

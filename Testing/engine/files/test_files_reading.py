@@ -129,6 +129,27 @@ def test_truncated_files_are_refused_and_not_filled_with_nothing(tmp_path, suffi
     assert "is truncated or damaged" in refusal(path)
 
 
+def test_a_whole_gzip_stream_of_half_an_image_is_refused(volume):
+    content = gzip.decompress(volume.read_bytes())
+    volume.write_bytes(gzip.compress(content[: len(content) // 2]))
+    assert "bytes of" in refusal(volume)
+
+
+def test_numbers_spelt_as_text_are_read(tmp_path):
+    digits = np.random.default_rng(0).integers(0, 9, (3, 4, 5))
+    text = "NRRD0004\ntype: double\ndimension: 3\nsizes: 5 4 3\nencoding: ascii\n\n" + " ".join(
+        map(str, digits.ravel())
+    )
+    (tmp_path / "a.nrrd").write_text(text)
+    assert np.array_equal(read_scan(tmp_path / "a.nrrd", "MR").array, digits)
+
+
+def test_a_link_gives_its_own_name(volume):
+    link = volume.with_name("patient 7.nii.gz")
+    link.symlink_to(volume)
+    assert read_scan(link, "MR").name == "patient 7"
+
+
 def test_a_flipped_bit_in_a_compressed_nifti_file_is_found(volume):
     data = bytearray(volume.read_bytes())
     data[len(data) // 2] ^= 4
@@ -201,6 +222,10 @@ def test_sidecars_that_cannot_be_understood_or_name_too_much(volume):
     path.with_name("seg.json").write_text(json.dumps({"3": "GTV", "9": "Spleen"}))
     scan = read_scan(volume, "MR", segmentation=path)
     assert list(scan.structures) == ["GTV"]
+    # In BIDS the table has the names, and JSON something else.
+    path.with_name("seg.json").write_text('{"Manual": true}')
+    path.with_name("seg.tsv").write_text("index\tname\n3\tPTV\n")
+    assert list(read_scan(volume, "MR", segmentation=path).structures) == ["PTV"]
     assert scan.provenance[0]["note"] == "'seg.nrrd' has no voxel of label 9 (Spleen)"
 
 

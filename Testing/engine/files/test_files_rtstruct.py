@@ -128,6 +128,16 @@ def test_contours_oblique_to_the_grid_keep_their_volume_and_place(tmp_path):
     assert np.allclose(image.TransformContinuousIndexToPhysicalPoint(centre.tolist()), wanted, atol=0.3)
 
 
+def test_a_point_far_away_takes_no_memory(tmp_path):
+    turn = np.array(sitk.Euler3DTransform((0, 0, 0), 0.3, -0.3, 0.2).GetMatrix()).reshape(3, 3)
+    contours = circle_contours(grid_image(turn=turn, spacing=(1, 1, 2)), range(4, 16))
+    wild = [points.copy() for points in contours]
+    wild[0][0] += turn[:, 0] * 1e7
+    image = grid_image(spacing=(1.1, 1.3, 1.7), size=(80, 70, 60), origin=(-40, -20, 40))
+    scan = rasterise(tmp_path, image, {"a": contours, "wild": wild})
+    assert np.mean(scan.structures["a"].array != scan.structures["wild"].array) < 0.01
+
+
 def test_a_contour_given_twice_is_no_hole(tmp_path):
     image = grid_image()
     contours = circle_contours(image, [3, 4])

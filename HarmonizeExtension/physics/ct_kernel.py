@@ -32,12 +32,14 @@ LAG_MM = 15.0  # reach of the noise autocorrelation in the plane
 LAG_SLICES = 3  # and across slices
 MEASURED_SLICES = 64  # enough for a spectrum; more would only cost time
 MINIMUM_NOISE_VOXELS = 5000
+CALM_RATIO = 1.8  # how much less calm than the calmest tissue a place may be
 LOWEST_LP_PER_MM = 0.15  # below it the spectrum holds anatomy, detrending and the reach's own width, not the kernel
 
 EDGE_STEP_HU = 400.0  # air against tissue or bone; weaker edges drown in noise
 EDGE_SIGMA_MM = 0.8  # smoothing for finding edges; the edge itself is measured on the scan as it is
 EDGE_REACH_MM = 5.0
 PLATEAU_MM = (3.0, 6.0)  # distance from the edge at which both sides must be flat
+STEEPEST_SHARE = 0.25  # folds, motion and slanting surfaces only ever blur an edge
 MINIMUM_EDGES = 100
 
 
@@ -188,17 +190,22 @@ def noise_spectrum(array: np.ndarray, mask: np.ndarray, spacing_mm: tuple[float,
 
 
 def uniform_tissue(array: np.ndarray, body: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
-    """Where noise can be measured without a marked structure (z, y, x): the calmer half of the soft tissue.
+    """Where noise can be measured without a marked structure (z, y, x): the calm part of the soft tissue.
 
-    Soft tissue is where all smoothed values within 4 mm in the plane are -150 to 250 HU; calm is where they differ
-    least.
+    Soft tissue is where all smoothed values within 4 mm in the plane are -150 to 250 HU. Calm is where they differ by
+    at most CALM_RATIO times what they do in the calmest twentieth: nearly all of a uniform phantom, where only noise
+    makes them differ, but little of a thigh with fat between its muscles. Enough for a spectrum is always taken.
     """
     smooth = ndimage.gaussian_filter(array, [0, *(1.0 / s for s in spacing_mm[1::-1])])
     size = [1, *(2 * int(4.0 / s) + 1 for s in spacing_mm[1::-1])]
     highest, lowest = ndimage.maximum_filter(smooth, size), ndimage.minimum_filter(smooth, size)
     soft = body & (lowest > SOFT_TISSUE_HU[0]) & (highest < SOFT_TISSUE_HU[1])
     spread = highest - lowest
-    return soft & (spread <= np.median(spread[soft])) if soft.any() else soft
+    if not soft.any():
+        return soft
+    enough = min(2 * MINIMUM_NOISE_VOXELS / soft.sum(), 1.0)
+    limit = max(CALM_RATIO * np.quantile(spread[soft], 0.05), np.quantile(spread[soft], enough))
+    return soft & (spread <= limit)
 
 
 def measured_slices(mask: np.ndarray) -> slice:
@@ -217,7 +224,7 @@ def edge_mtf(array: np.ndarray, spacing_mm: tuple[float, float, float], name: st
 
     Around each edge point the voxels of its slice are sorted by their distance along the normal, which samples the
     edge far finer than the grid (as in ISO 12233); the mean edge's derivative is the line-spread function, its
-    Fourier transform the MTF. Edges that slant between slices are left out. Raises InputError for too few edges.
+    Fourier transform the MTF. Only the steepest quarter of the edges counts. Raises InputError for too few edges.
     """
     pixel = np.array(spacing_mm[1::-1])
     smooth = ndimage.gaussian_filter(array, [0, *(EDGE_SIGMA_MM / pixel)])
@@ -249,6 +256,9 @@ def edge_mtf(array: np.ndarray, spacing_mm: tuple[float, float, float], name: st
             f"only {len(chosen)} clean edges to measure the MTF on, {MINIMUM_EDGES} are needed; "
             "estimate from noise, or name the kernel of this scan"
         )
+    # Per unit of step: the steepest edges are those that only the kernel has blurred.
+    sharpness = steepness[tuple(points[chosen].T)] / step[chosen]
+    chosen = chosen[sharpness >= np.quantile(sharpness, 1 - STEEPEST_SHARE)]
     chosen = chosen[:: max(1, len(chosen) // 4000)]
     # The half-way point between the samples of the profile, by the slope there.
     k = np.clip(np.argmax(profile[chosen] >= 0.5, axis=1), 1, len(near) - 1)

@@ -77,6 +77,7 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def cleanup(self):
         """Called when the application closes."""
         self._cancelRequested = True
+        self.setParameterNode(None)
         self.removeObservers()
         self.inputs.removeObservers()
 

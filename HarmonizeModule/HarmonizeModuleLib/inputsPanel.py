@@ -31,6 +31,7 @@ class InputsPanel(VTKObservationMixin):
         header = ui.structureTable.horizontalHeader()
         header.setSectionResizeMode(NAME_COLUMN, qt.QHeaderView.Stretch)
         ui.structureTable.verticalHeader().hide()
+        ui.structureTable.verticalHeader().setDefaultSectionSize(24)
         ui.modalityCombo.connect("currentIndexChanged(int)", self._onModality)
         ui.structureTable.connect("itemChanged(QTableWidgetItem*)", self._onItemChanged)
 
@@ -49,6 +50,8 @@ class InputsPanel(VTKObservationMixin):
             self.ui.structureTable.setRowCount(0)
             return
         self._filling = True
+        said = self._modalityOfScan(p)
+        self.ui.modalityCombo.setItemText(0, _("from the scan ({modality})").format(modality=said or _("not said")))
         self.ui.modalityCombo.currentIndex = max(self.ui.modalityCombo.findData(p.modality), 0)
         self._fillTable(p, scene.segmentNames(segmentation))
         self._filling = False
@@ -59,9 +62,17 @@ class InputsPanel(VTKObservationMixin):
         if p is None or p.inputVolume is None:
             return None
         try:
-            return Modality.parse(p.modality or scene.modalityOf(p.inputVolume))
+            return Modality.parse(p.modality or self._modalityOfScan(p))
         except InputError:
             return None
+
+    @staticmethod
+    def _modalityOfScan(p) -> str:
+        """What the scan itself says, empty where it says nothing."""
+        try:
+            return scene.modalityOf(p.inputVolume) if p.inputVolume is not None else ""
+        except InputError:
+            return ""
 
     def _observe(self, segmentation) -> None:
         self.removeObservers()

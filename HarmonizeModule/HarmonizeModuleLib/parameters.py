@@ -1,7 +1,9 @@
 """What the user chose in the panel; saved with the scene."""
 
+from typing import Annotated
+
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLTableNode
-from slicer.parameterNodeWrapper import parameterNodeWrapper
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 
 @parameterNodeWrapper
@@ -34,7 +36,7 @@ class HarmonizeModuleParameterNode:
     targetFolder: str = ""
     targetText: str = ""
     biasCorrection: bool = False
-    commonSpacing: float = 0.0
+    commonSpacing: Annotated[float, WithinRange(0, 10)] = 0.0
     settings: str = ""
     outputVolume: vtkMRMLScalarVolumeNode
     featureTable: vtkMRMLTableNode

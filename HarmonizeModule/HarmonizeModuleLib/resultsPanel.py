@@ -21,7 +21,10 @@ class ResultsPanel:
         self._features = None
         self._volumes = None
         ui.featureView.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        for column in (1, 2, 3):
+            ui.featureView.horizontalHeader().setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
         ui.featureView.verticalHeader().hide()
+        ui.featureView.verticalHeader().setDefaultSectionSize(22)
         ui.featureStructureCombo.connect("currentIndexChanged(int)", self._onStructure)
         for button, show in (
             (ui.sideBySideButton, display.showSideBySide),
@@ -77,11 +80,13 @@ class ResultsPanel:
         view.setRowCount(len(rows))
         for row, (name, before, after) in enumerate(rows):
             about = self._features.column(name)
-            for column, text in enumerate((name, f"{before:.5g}", f"{after:.5g}", change(before, after))):
+            # Every planner knows which image is meant by default; LoG and wavelet images stay named.
+            short = name.removeprefix("original_").replace("_", " ")
+            for column, text in enumerate((short, f"{before:.5g}", f"{after:.5g}", change(before, after))):
                 item = qt.QTableWidgetItem(text)
-                item.setToolTip(f"{about.description} [{about.unit}]" if about.unit else about.description)
+                item.setToolTip("\n".join(t for t in (name, about.description, about.unit) if t))
                 if column:
-                    item.setTextAlignment(int(qt.Qt.AlignRight) | int(qt.Qt.AlignVCenter))
+                    item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
                 view.setItem(row, column, item)
 
     def _enableDisplay(self) -> None:

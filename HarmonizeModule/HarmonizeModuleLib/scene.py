@@ -13,7 +13,7 @@ import slicer
 import vtk
 from pydicom.datadict import tag_for_keyword
 from slicer.i18n import tr as _
-from vtk.util.numpy_support import numpy_to_vtk
+from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from HarmonizeExtension import images
 from HarmonizeExtension.errors import InputError
@@ -153,50 +153,68 @@ def _segmentIDs(wanted: Iterable[str], names: dict[str, str], segmentationNode) 
 
 
 def maskFromSegment(segmentationNode, segmentID: str, volumeNode, image: sitk.Image) -> sitk.Image:
-    """A segment on the grid of the volume (uint8), transforms of both nodes regarded.
+    """A segment on the grid of the volume (uint8), the transforms of both nodes regarded.
 
-    Planar contours (RTSTRUCT) are rasterised on the volume's own grid, so that no surface comes between: a small
-    structure that goes through a surface loses a third of its voxels.
+    Planar contours (RTSTRUCT) are filled on the volume's own grid, so that no surface comes between: a small
+    structure that goes through a surface loses a third of its voxels, and for that reason surfaces are refused.
     """
     segmentation = segmentationNode.GetSegmentation()
     name = segmentation.GetSegment(segmentID).GetName()
-    contours = slicer.vtkSegmentationConverter.GetSegmentationPlanarContourRepresentationName()
-    if segmentation.GetSourceRepresentationName() == contours:
-        points = _contourPoints(
-            segmentation.GetSegment(segmentID).GetRepresentation(contours), segmentationNode, volumeNode
-        )
+    toVolume = vtk.vtkGeneralTransform()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(
+        segmentationNode.GetParentTransformNode(), volumeNode.GetParentTransformNode(), toVolume
+    )
+    converter = slicer.vtkSegmentationConverter
+    source = segmentation.GetSourceRepresentationName()
+    if source == converter.GetSegmentationPlanarContourRepresentationName():
+        points = _contourPoints(segmentation.GetSegment(segmentID).GetRepresentation(source), toVolume)
         if not points:
             raise InputError(_("Segment '{name}' has no contours; do not choose it").format(name=name))
         return mask_of_contours(points, image, name, segmentationNode.GetName())
-    try:
-        array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, segmentID, volumeNode)
-    except RuntimeError as error:
+    if source == converter.GetSegmentationClosedSurfaceRepresentationName():
         raise InputError(
-            _("Segment '{name}' cannot be rasterised on '{volume}' ({error})").format(
-                name=name, volume=volumeNode.GetName(), error=error
-            )
-        ) from error
+            _(
+                "Segment '{name}' is a surface, which voxels cannot be measured in; make Binary labelmap the source "
+                "representation of '{segmentation}' in the Segmentations module, and look at the result"
+            ).format(name=name, segmentation=segmentationNode.GetName())
+        )
+    array = _labelmapOnGrid(segmentationNode, segmentID, volumeNode, toVolume)
     if not array.any():
         raise InputError(
             _("Segment '{name}' is empty or lies outside '{volume}'; edit it, or do not choose it").format(
                 name=name, volume=volumeNode.GetName()
             )
         )
-    return images.mask_image(array != 0, image)
+    return images.mask_image(array, image)
 
 
-def _contourPoints(polyData, segmentationNode, volumeNode) -> list[np.ndarray]:
-    """Each planar contour as (points, 3) in the volume's LPS mm."""
-    transform = vtk.vtkGeneralTransform()
-    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(
-        segmentationNode.GetParentTransformNode(), volumeNode.GetParentTransformNode(), transform
+def _labelmapOnGrid(segmentationNode, segmentID: str, volumeNode, toVolume) -> np.ndarray:
+    """A binary labelmap by nearest neighbour as a bool array (z, y, x); no node is made on the way."""
+    shape = volumeNode.GetImageData().GetDimensions()[::-1]
+    drawn, grid, resampled = (slicer.vtkOrientedImageData() for _each in range(3))
+    if not segmentationNode.GetBinaryLabelmapRepresentation(segmentID, drawn) or drawn.IsEmpty():
+        return np.zeros(shape, bool)
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    grid.SetExtent(volumeNode.GetImageData().GetExtent())
+    grid.SetImageToWorldMatrix(matrix)
+    done = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(
+        drawn, grid, resampled, False, False, toVolume
     )
+    scalars = resampled.GetPointData().GetScalars()
+    if not done or scalars is None:
+        return np.zeros(shape, bool)
+    return vtk_to_numpy(scalars).reshape(shape) != 0
+
+
+def _contourPoints(polyData, toVolume) -> list[np.ndarray]:
+    """Each planar contour as (points, 3) in the volume's LPS mm."""
     found = []
     cells = polyData.GetLines() if polyData is not None else vtk.vtkCellArray()
     for index in range(cells.GetNumberOfCells()):
         ids = vtk.vtkIdList()
         cells.GetCellAtId(index, ids)
-        points = [transform.TransformPoint(polyData.GetPoint(ids.GetId(i))) for i in range(ids.GetNumberOfIds())]
+        points = [toVolume.TransformPoint(polyData.GetPoint(ids.GetId(i))) for i in range(ids.GetNumberOfIds())]
         if len(points) > 2:
             found.append(np.array(points) * (-1.0, -1.0, 1.0))
     return found

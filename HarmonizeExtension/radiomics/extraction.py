@@ -49,7 +49,7 @@ def extract(
     chosen = _chosen(scan, structures)
     measure = _pyradiomics_features if backend == "pyradiomics" else _own_features
     measured_by = _measured_by(backend)  # before the work: it fails where the backend is not installed
-    preparation = Preparation(scan, settings)
+    preparation = Preparation(scan, chosen, settings)
     rows = []
     for number, structure in enumerate(chosen):
         values: dict[str, float] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import SimpleITK as sitk
@@ -18,7 +18,10 @@ from ..scan import Scan, Structure
 from . import filters
 from .settings import Settings
 
-LABEL = 1
+# A cubic spline has forgotten what lies this many voxels away to the last bit (0.268 ** 40 is 1e-23).
+SPLINE_REACH_VOXELS = 40
+
+Box = tuple[slice, slice, slice]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +40,10 @@ class Region:
 
 
 class Preparation:
-    """One scan made ready for any number of its structures."""
+    """One scan made ready for some of its structures."""
 
-    def __init__(self, scan: Scan, settings: Settings):
-        self.scan, self.settings = scan, settings
+    def __init__(self, scan: Scan, structures: Sequence[Structure], settings: Settings):
+        self.scan, self.structures, self.settings = scan, structures, settings
 
     @functools.cached_property
     def image(self) -> sitk.Image:
@@ -49,47 +52,58 @@ class Preparation:
 
     @functools.cached_property
     def spline_coefficients(self) -> sitk.Image:
-        """The cubic B-spline of the image; evaluated for each structure on its own part of the grid."""
+        """The cubic B-spline of the image around its structures, evaluated for each on its own part of the grid."""
         if 2 in self.image.GetSize():  # ITK's mirrored border would read beyond it
             raise InputError(
                 f"'{self.scan.name}' has only 2 voxels along one axis, too few for a B-spline; "
                 "choose the interpolator sitkLinear in the radiomics settings"
             )
-        return sitk.BSplineDecomposition(sitk.Cast(self.image, sitk.sitkFloat64))
+        boxes = [box for box in (_box(_occupied(s.mask)) for s in self.structures) if not _is_empty(box)]
+        around = tuple(
+            slice(min(s.start for s in along), max(s.stop for s in along)) for along in zip(*boxes, strict=True)
+        )
+        part = _cut(self.image, around, SPLINE_REACH_VOXELS)
+        return sitk.BSplineDecomposition(sitk.Cast(part, sitk.sitkFloat64))
 
     def regions(self, structure: Structure) -> Iterator[Region]:
         """The structure on the original image and each filtered one that the settings ask for.
 
         Raises InputError where nothing can be measured, saying why and what to do.
         """
-        settings, name = self.settings, structure.name
-        image, mask = self.image, structure.mask
-        if not structure.array.any():
-            raise InputError(f"structure '{name}' is empty; draw it, or leave it out of the measurement")
+        settings, image, mask = self.settings, self.image, structure.mask
+        called = f"structure '{structure.name}'"
+        box = _box(_occupied(mask))
+        if _is_empty(box):
+            raise InputError(f"{called} is empty; draw it, or leave it out of the measurement")
         if settings.resamples:
-            image, mask = self._resampled(image, mask, name)
+            image, mask = self._resampled(image, mask, box, called)
+            called += " after resampling"
+            box = _box(_occupied(mask))
         elif settings.pre_crop:
-            image, mask = _cropped(image, mask, settings.pad_distance_voxels)
-        array, inside = sitk.GetArrayViewFromImage(image), sitk.GetArrayViewFromImage(mask) == LABEL
-        called = f"structure '{name}'" + (" after resampling" if settings.resamples else "")
-        box = _checked_box(inside, settings, called)
-        whole = inside[box]
+            image, mask = (_cut(part, box, settings.pad_distance_voxels) for part in (image, mask))
+            box = _box(_occupied(mask))
+        array = sitk.GetArrayViewFromImage(image)
+        inside = whole = sitk.GetArrayViewFromImage(mask)[box] != 0
+        _check_size(whole, settings, called)
         if settings.resegment_range is not None:
-            inside = resegmented(array, inside, settings)
+            inside = resegmented(array[box], whole, settings)
             if inside.sum() <= 1:
                 raise InputError(
-                    f"re-segmentation leaves {int(inside.sum())} voxels of structure '{name}'; "
+                    f"re-segmentation leaves {int(inside.sum())} voxels of {called}; "
                     "widen resegmentRange in the radiomics settings"
                 )
-            box = _checked_box(inside, settings, called)
+            smaller = _box(inside)
+            inside = inside[smaller]
+            box = tuple(slice(b.start + s.start, b.start + s.stop) for b, s in zip(box, smaller, strict=True))
+            _check_size(inside, settings, called + " and re-segmentation")
             if settings.resegment_shape:
-                whole = inside[box]
+                whole = inside
         for image_type in settings.image_types:
             own = settings.for_image_type(image_type)
             for filter_name, filtered in filters.images(image_type, array, box, image.GetSpacing(), own):
-                yield Region(filter_name, filtered, inside[box], image.GetSpacing(), whole, own)
+                yield Region(filter_name, filtered, inside, image.GetSpacing(), whole, own)
 
-    def _resampled(self, image: sitk.Image, mask: sitk.Image, name: str) -> tuple[sitk.Image, sitk.Image]:
+    def _resampled(self, image: sitk.Image, mask: sitk.Image, box: Box, called: str) -> tuple[sitk.Image, sitk.Image]:
         """Image and mask at the spacing of the settings, around the structure; as pyradiomics lays its grid.
 
         The grid shares the corner of the image, not the centre of its first voxel, and covers the structure's box
@@ -97,15 +111,14 @@ class Preparation:
         """
         settings = self.settings
         old, size = np.array(mask.GetSpacing()), np.array(mask.GetSize())
-        start, count = _extent(sitk.GetArrayViewFromImage(mask) == LABEL)
+        start, stop = (np.array([getattr(s, end) for s in box[::-1]]) for end in ("start", "stop"))
         new = np.array(settings.resampled_spacing_mm)
-        new = np.where((new == 0) | (count == 1), old, new)
+        new = np.where((new == 0) | (stop - start == 1), old, new)
         if np.allclose(image.GetSpacing(), new):
-            return _cropped(image, mask, settings.pad_distance_voxels)
+            return tuple(_cut(part, box, settings.pad_distance_voxels) for part in (image, mask))
         ratio = old / new
-        low = np.floor((start - 0.5) * ratio - settings.pad_distance_voxels)
-        high = np.ceil((start + count - 0.5) * ratio + settings.pad_distance_voxels)
-        low = np.maximum(low, 0)
+        low = np.maximum(np.floor((start - 0.5) * ratio - settings.pad_distance_voxels), 0)
+        high = np.ceil((stop - 0.5) * ratio + settings.pad_distance_voxels)
         high = np.minimum(high, np.ceil(size * ratio) - 1)
         first = 0.5 * (new - old) / old + low / ratio
 
@@ -124,10 +137,10 @@ class Preparation:
         resampler.SetOutputPixelType(mask.GetPixelID())
         resampler.SetInterpolator(sitk.sitkNearestNeighbor)
         resampled_mask = resampler.Execute(mask)
-        if not (sitk.GetArrayViewFromImage(resampled_mask) == LABEL).any():
+        if not _occupied(resampled_mask).any():
             spacing = " x ".join(f"{v:g}" for v in new)
             raise InputError(
-                f"structure '{name}' vanishes when it is resampled to {spacing} mm; "
+                f"{called} vanishes when it is resampled to {spacing} mm; "
                 "choose a smaller resampledPixelSpacing in the radiomics settings, or leave this structure out"
             )
         return resampled, resampled_mask
@@ -158,30 +171,29 @@ def resegmented(array: np.ndarray, inside: np.ndarray, settings: Settings) -> np
     return result
 
 
-def _extent(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First index and count (x, y, z) of the box around the mask's voxels."""
-    box = _box(inside)
-    return np.array([s.start for s in box[::-1]]), np.array([s.stop - s.start for s in box[::-1]])
+def _occupied(mask: sitk.Image) -> np.ndarray:
+    return sitk.GetArrayViewFromImage(mask) != 0
 
 
-def _box(inside: np.ndarray) -> tuple[slice, slice, slice]:
-    """The smallest box (z, y, x) around the mask's voxels; empty slices for an empty mask."""
-    box = []
+def _box(inside: np.ndarray) -> Box:
+    """The smallest box (z, y, x) around the voxels of a mask; empty slices for an empty mask."""
+    box: list[slice] = []
     for axis in range(3):
         others = tuple(a for a in range(3) if a != axis)
-        occupied = np.flatnonzero(inside.any(axis=others))
+        occupied = np.flatnonzero(inside[tuple(box)].any(axis=others))
         box.append(slice(int(occupied[0]), int(occupied[-1]) + 1) if occupied.size else slice(0, 0))
     return tuple(box)
 
 
-def _checked_box(inside: np.ndarray, settings: Settings, called: str) -> tuple[slice, slice, slice]:
-    """The box of the structure; InputError where it is too small to be measured."""
-    box = _box(inside)
-    dimensions = sum(s.stop - s.start > 1 for s in box)
+def _is_empty(box: Box) -> bool:
+    return any(s.start == s.stop for s in box)
+
+
+def _check_size(inside: np.ndarray, settings: Settings, called: str) -> None:
+    """InputError where a structure, in its box, is too small to be measured."""
+    dimensions = sum(n > 1 for n in inside.shape)
     if dimensions == 0:
-        raise InputError(
-            f"{called} is a single voxel; features need more, draw it larger, leave it out, or resample more finely"
-        )
+        raise InputError(f"{called} is a single voxel; features need more: draw it larger, or leave it out")
     if dimensions < settings.minimum_dimensions:
         raise InputError(
             f"{called} extends along {dimensions} of the {settings.minimum_dimensions} axes that "
@@ -192,13 +204,10 @@ def _checked_box(inside: np.ndarray, settings: Settings, called: str) -> tuple[s
             f"{called} has {int(inside.sum())} voxels, not more than the {settings.minimum_voxels} of "
             "minimumROISize in the radiomics settings; leave it out, or lower that"
         )
-    return box
 
 
-def _cropped(image: sitk.Image, mask: sitk.Image, margin: int) -> tuple[sitk.Image, sitk.Image]:
-    """Image and mask in the structure's box with a margin of voxels around it."""
-    start, count = _extent(sitk.GetArrayViewFromImage(mask) == LABEL)
-    low = np.maximum(start - margin, 0)
-    high = np.minimum(start + count + margin, mask.GetSize())
-    index, size = [int(v) for v in low], [int(v) for v in high - low]
-    return sitk.RegionOfInterest(image, size, index), sitk.RegionOfInterest(mask, size, index)
+def _cut(image: sitk.Image, box: Box, margin: int) -> sitk.Image:
+    """The part of an image in a box (z, y, x), with a margin of voxels around it."""
+    low = [max(s.start - margin, 0) for s in box[::-1]]
+    high = [min(s.stop + margin, n) for s, n in zip(box[::-1], image.GetSize(), strict=True)]
+    return sitk.RegionOfInterest(image, [h - w for h, w in zip(high, low, strict=True)], low)

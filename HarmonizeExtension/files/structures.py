@@ -20,6 +20,7 @@ from .tags import is_dicom
 from .volume import check_file, read_volume, stem
 
 MINIMUM_OVERLAP = 0.5  # of a structure that must lie inside the scan
+_SEGMENT_KEY = re.compile(r"Segment(\d+)_(ID|Name|LabelValue|Layer)$", re.ASCII)
 _LABEL_COLUMNS = ("label", "index", "value", "id", "labelvalue", "label_value", "number")
 _NAME_COLUMNS = ("name", "structure", "label_name", "labelname", "segment", "roi")
 
@@ -63,8 +64,9 @@ def _from_image(
 ) -> Iterator[tuple[str, sitk.Image]]:
     image = read_volume(path)
     segments = _segments(image, path) if _is_segmentation(image) else _labels(image, path, notes)
-    for name, mask in segments:
+    for name, layer, label in segments:
         if wanted is None or name in wanted:
+            mask = images.mask_image(sitk.GetArrayViewFromImage(layer) == label, layer)
             yield name, _on_grid(mask, grid, name, path, notes)
 
 
@@ -108,17 +110,26 @@ def _grid_text(image: sitk.Image) -> str:
 
 
 def _is_segmentation(image: sitk.Image) -> bool:
-    return any(re.fullmatch(r"Segment\d+_(ID|Name)", key) for key in image.GetMetaDataKeys())
+    return any(_SEGMENT_KEY.match(key) and key.endswith(("_ID", "_Name")) for key in image.GetMetaDataKeys())
 
 
-def _segments(image: sitk.Image, path: Path) -> Iterator[tuple[str, sitk.Image]]:
-    """The segments of a Slicer segmentation (.seg.nrrd): Segment{i}_Name, _LabelValue and _Layer in its header.
+def _utf8(text: str) -> str:
+    """A name from a header of unknown encoding: UTF-8, or else Latin-1, which fits all bytes."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape").decode("latin-1")
+    return text
 
-    Overlapping segments lie in layers, the values of one voxel; files of Slicer 4.10 and older keep one segment a
-    layer and name neither layer nor label.
+
+def _segments(image: sitk.Image, path: Path) -> Iterator[tuple[str, sitk.Image, int]]:
+    """Name, layer and label of the segments of a Slicer segmentation (.seg.nrrd), from its header.
+
+    Segment{i}_Name, Segment{i}_LabelValue and Segment{i}_Layer say it. Overlapping segments lie in layers, the values
+    of one voxel; files of Slicer 4.10 and older keep one segment a layer and name neither layer nor label.
     """
-    header = {key: image.GetMetaData(key).strip() for key in image.GetMetaDataKeys()}
-    numbers = sorted({int(found.group(1)) for key in header if (found := re.match(r"Segment(\d+)_(?:ID|Name)$", key))})
+    header = {key: _utf8(image.GetMetaData(key)).strip() for key in image.GetMetaDataKeys() if _SEGMENT_KEY.match(key)}
+    numbers = sorted({int(_SEGMENT_KEY.match(key).group(1)) for key in header if key.endswith(("_ID", "_Name"))})
     layers = _layers(image)
     for number in numbers:
         name = header.get(f"Segment{number}_Name") or header[f"Segment{number}_ID"]
@@ -129,7 +140,7 @@ def _segments(image: sitk.Image, path: Path) -> Iterator[tuple[str, sitk.Image]]
             raise InputError(f"the header of segment '{name}' in '{path}' is damaged: {error}") from error
         if not 0 <= layer < len(layers):
             raise InputError(f"segment '{name}' in '{path}' names layer {layer}, which the file does not have")
-        yield name, layers[layer] == label
+        yield name, layers[layer], label
 
 
 def _layers(image: sitk.Image) -> list[sitk.Image]:
@@ -137,14 +148,17 @@ def _layers(image: sitk.Image) -> list[sitk.Image]:
     return [image] if count == 1 else [sitk.VectorIndexSelectionCast(image, index) for index in range(count)]
 
 
-def _labels(image: sitk.Image, path: Path, notes: list[str]) -> Iterator[tuple[str, sitk.Image]]:
-    """The labels of a label map; a single label is a binary mask, named like its file unless a sidecar names it."""
+def _labels(image: sitk.Image, path: Path, notes: list[str]) -> Iterator[tuple[str, sitk.Image, int]]:
+    """Name, image and label of the labels of a label map.
+
+    A single label is a binary mask, named like its file unless a sidecar names it.
+    """
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(f"'{path}' has several values per voxel but names no segments; export it as a label map")
     array = sitk.GetArrayViewFromImage(image)
     if array.dtype.kind == "f" and not (np.isfinite(array).all() and np.array_equal(array, np.round(array))):
         raise InputError(f"'{path}' holds values that are no labels (a probability map?); threshold it first")
-    labels = [int(value) for value in np.unique(array) if value != 0]
+    labels = sorted({int(value) for slice_ in array for value in np.unique(slice_)} - {0})
     if not labels:
         raise InputError(f"the segmentation '{path}' is empty; contour something or leave it out")
     if labels[0] < 0 or len(labels) > 1000:
@@ -157,7 +171,7 @@ def _labels(image: sitk.Image, path: Path, notes: list[str]) -> Iterator[tuple[s
         notes.append(f"'{path.name}' has no voxel of label {label} ({names[label]})")
     for label in labels:
         alone = stem(path) if len(labels) == 1 else f"label_{label}"
-        yield names.get(label, alone), images.mask_image(array == label, image)
+        yield names.get(label, alone), image, label
 
 
 def _sidecar(path: Path) -> dict[int, str]:

@@ -124,7 +124,11 @@ def _why(path: Path, detail: str) -> str:
 
 def write_text(text: str, path: str | os.PathLike) -> None:
     """Write a text in UTF-8 with Unix line ends. Raises OutputError."""
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+    # A file name may hold bytes that are no text; a report that quotes it must not fail for that.
+    with (
+        replacing(path) as temporary,
+        open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
+    ):
         file.write(text)
 
 

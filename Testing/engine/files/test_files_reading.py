@@ -285,6 +285,15 @@ def test_a_segmentation_cropped_to_its_segments_falls_into_place_without_a_note(
     assert scan.provenance == ()
 
 
+def test_names_of_another_encoding_are_still_text(volume):
+    image = noise_image()
+    path = volume.with_name("a.seg.nrrd")
+    made = segmentation(image, [box_array(image, BOX)], Segment0_ID="s", Segment0_Name="Nieren_X", Segment0_Layer="0")
+    sitk.WriteImage(made, str(path))
+    path.write_bytes(path.read_bytes().replace(b"Nieren_X", "Nieren_Ü".encode("latin-1")))
+    assert list(read_scan(volume, "MR", segmentation=path).structures) == ["Nieren_Ü"]
+
+
 def test_empty_and_damaged_segments_are_refused_by_name(volume):
     image = noise_image()
     path = volume.with_name("a.seg.nrrd")

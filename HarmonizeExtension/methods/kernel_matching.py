@@ -40,7 +40,7 @@ class KernelMatching(Harmonizer):
         "noise" or "edges".
     noise_to_signal: Wiener regularisation; sharpening gains at most about 1 / (2 noise_to_signal).
 
-    Noise is measured in the structures marked as reference, else in the calmer half of the body's soft tissue.
+    Noise is measured in the structures marked as reference, else in the calmest part of the body's soft tissue.
     Sources: physics/ct_kernel.py.
     """
 

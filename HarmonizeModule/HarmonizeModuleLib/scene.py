@@ -343,19 +343,18 @@ def _setVoxels(scan: Scan, inputVolume, outputVolume) -> None:
     """Voxels and grid of a scan; `inputVolume` is the node whose grid it has, or None."""
     array = np.ascontiguousarray(sitk.GetArrayViewFromImage(scan.image))
     imageData = vtk.vtkImageData()
-    matrix = vtk.vtkMatrix4x4()
     if inputVolume is not None and images.same_grid(scan.image, imageFromVolume(inputVolume)):
-        # The input's own matrix and extent, not one computed back and forth: equal to the last bit.
+        # The input's own spacing, directions, origin and extent, not ones computed back and forth: equal to the bit.
         imageData.SetExtent(inputVolume.GetImageData().GetExtent())
-        inputVolume.GetIJKToRASMatrix(matrix)
+        outputVolume.CopyOrientation(inputVolume)
     else:
         imageData.SetDimensions(array.shape[::-1])
-        matrix.DeepCopy((LPS_FROM_RAS @ images.index_to_physical(scan.image)).ravel())
+        matrix = LPS_FROM_RAS @ images.index_to_physical(scan.image)
+        outputVolume.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
     scalars = numpy_to_vtk(array.ravel(), deep=True)
     scalars.SetName("ImageScalars")
     imageData.GetPointData().SetScalars(scalars)
     outputVolume.SetAndObserveImageData(imageData)
-    outputVolume.SetIJKToRASMatrix(matrix)
 
 
 def _setDisplay(inputVolume, outputVolume, kept: bool) -> None:

@@ -108,10 +108,14 @@ def test_not_finite_and_another_grid_are_refused_at_once():
 
 def test_drift_in_ct_is_told_in_hu_and_in_pet_as_a_share():
     before = head()
-    ct = dataclasses.replace(before, modality=Modality.CT, units="HU", image=images.to_image(before.array - 60, before.image))
+    ct = dataclasses.replace(
+        before, modality=Modality.CT, units="HU", image=images.to_image(before.array - 60, before.image)
+    )
     found = verdict(ct, ct.array + 25 * ct.structures["GTV"].array)
     assert any("'GTV' changed by +25.0 HU" in reason for reason in found.reasons)
-    pet = dataclasses.replace(before, modality=Modality.PET, units="SUV", image=images.to_image(before.array / 40, before.image))
+    pet = dataclasses.replace(
+        before, modality=Modality.PET, units="SUV", image=images.to_image(before.array / 40, before.image)
+    )
     found = verdict(pet, pet.array * (1 + 0.3 * pet.structures["GTV"].array))
     assert any("'GTV' changed by +30.0%" in reason for reason in found.reasons)
 

@@ -75,9 +75,7 @@ def test_histogram_matching_gives_the_quantiles_of_the_reference():
     darker = reference.with_array((reference.array**0.7 * 12).astype(np.float32))
     after = HistogramMatching(reference.with_roles(reference="brain")).apply(darker.with_roles(reference="brain"))
     at = np.linspace(0.02, 0.98, 25)
-    assert np.allclose(
-        np.quantile(inside(after, "brain"), at), np.quantile(inside(reference, "brain"), at), atol=1.0
-    )
+    assert np.allclose(np.quantile(inside(after, "brain"), at), np.quantile(inside(reference, "brain"), at), atol=1.0)
 
 
 def test_a_lesion_brighter_than_every_landmark_keeps_its_contrast():

@@ -23,7 +23,7 @@ from ..scan import Acquisition, Modality
 from . import suv
 from .tags import DAMAGE, Key, is_dicom, items, number, numbers, read_tags, text
 
-TILT_TOLERANCE_MM = 0.1  # by which a slice may be off the straight stack, plus 2 % of a pixel a slice
+TILT_TOLERANCE_PIXELS = 0.25  # by which any slice may lie beside the straight stack
 GAP_TOLERANCE = 0.1  # of the slice spacing, by which a slice may be off the even stack
 _LARGE, _MAXIMUM_RATIO = 1 << 27, 1000  # pixels, and pixels a byte above that number, of a compressed file
 _SCANS = ("MR", "CT", "PT")
@@ -244,8 +244,7 @@ def _stack(frames: list[_Frame], path: Path) -> tuple[list[_Frame], float]:
     step = (depth[-1] - depth[0]) / (len(frames) - 1)
     drift = np.array([frame.position - frames[0].position for frame in frames])
     sideways = np.linalg.norm(drift - np.outer(depth - depth[0], normal), axis=1)
-    allowed = TILT_TOLERANCE_MM + 0.02 * min(first.pixel_spacing) * np.arange(len(frames))
-    if (sideways > allowed).any():
+    if sideways.max() > TILT_TOLERANCE_PIXELS * min(first.pixel_spacing):
         angle = np.degrees(np.arctan2(sideways[-1], depth[-1] - depth[0]))
         raise InputError(
             f"'{path}' was taken with a tilted gantry: its slices are stacked {angle:.1f} degrees off their normal "

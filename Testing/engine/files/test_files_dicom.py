@@ -201,6 +201,20 @@ def test_a_tilted_gantry_is_refused_with_its_angle(tmp_path):
     assert "12.0 degrees" in message
 
 
+def test_a_slight_tilt_is_refused_where_it_adds_up(tmp_path):
+    tilt = np.radians(0.5)
+    column, step = (0, np.cos(tilt), np.sin(tilt)), (0, 0, 2.5)
+    assert "0.5 degrees" in refusal(save_series(series(stored_values((40, 4, 4)), column=column, step=step), tmp_path))
+
+
+def test_files_without_preamble_are_read(tmp_path):
+    folder = save_series(series(stored_values()), tmp_path / "a")
+    for file in folder.iterdir():
+        whole = file.read_bytes()
+        file.write_bytes(whole[whole.index(b"\x08\x00\x16\x00") :])  # from the SOP class on
+    assert np.array_equal(read_scan(folder).array, stored_values())
+
+
 def test_a_missing_slice_is_refused_with_its_place(tmp_path):
     datasets = series(stored_values((9, 4, 4)))
     del datasets[3:5]

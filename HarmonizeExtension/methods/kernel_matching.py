@@ -10,16 +10,18 @@ import numpy as np
 from .. import images
 from ..body import body_mask
 from ..errors import InputError
-from ..physics import ct_kernel
+from ..physics import ct_edges, ct_kernel, ct_noise
 from ..physics.ct_kernel import KernelFilter, KernelMTF
 from ..progress import CancelCheck, Progress, part
 from ..scan import Modality, Role, Scan, TargetKind
-from .base import Harmonizer, MethodCard
+from .base import Harmonizer, MethodCard, statistics_mask
 
 # The range of 12-bit CT. Values outside it (padding, metal on an extended scale) enter the filter clipped to it and
 # get back what was clipped, so that they pass through; no result falls below it, whatever a sharp kernel undershoots.
 WINDOW_HU = (-1024.0, 3071.0)
 ERODE_MM = 2.0  # noise is measured this far inside a marked structure, away from its edge
+
+MEASURED_SLICES = 32  # enough for a spectrum; more would only cost time
 
 ESTIMATES = ("edges and noise", "noise", "edges")
 
@@ -30,8 +32,9 @@ class KernelMatching(Harmonizer):
 
     With a reference scan as target the ratio is estimated from the two scans, which may be of different patients:
     from their edges (how structures are blurred) and from their noise (how texture looks). With filtered back
-    projection the two agree; with iterative reconstruction noise is smoothed more than edges, and their geometric
-    mean shares the disagreement. Where slices are equally spaced, their blend with neighbours is matched too.
+    projection the two agree; with iterative reconstruction noise is smoothed more than edges (Yu et al., Med Phys
+    42:2261, 2015), and their geometric mean shares the disagreement. Where slices are equally spaced, their blend
+    with neighbours is matched too.
     With a `KernelMTF` or a generic kernel's name as target, the scan's own MTF is measured on its edges unless given.
 
     target: reference Scan, KernelMTF, or name of a generic kernel ("soft", "standard", "sharp").
@@ -41,7 +44,7 @@ class KernelMatching(Harmonizer):
     noise_to_signal: Wiener regularisation; sharpening gains at most about 1 / (2 noise_to_signal).
 
     Noise is measured in the structures marked as reference, else in the calmest part of the body's soft tissue.
-    Sources: physics/ct_kernel.py.
+    Sources: physics/ct_kernel.py, ct_noise.py and ct_edges.py.
     """
 
     card: ClassVar[MethodCard] = MethodCard(
@@ -85,8 +88,8 @@ class KernelMatching(Harmonizer):
         ratios, weight = [], 0.0
         if "noise" in self.estimate:
             source, target = _noise(scan, body), _noise(self.target, reference_body)
-            ratios.append(ct_kernel.noise_ratio(source, target))
-            weight = ct_kernel.slice_blend(source, target)
+            ratios.append(ct_noise.noise_ratio(source, target))
+            weight = ct_noise.slice_blend(source, target)
         if "edges" in self.estimate:
             try:
                 source = _kernel(self.source_kernel) if self.source_kernel else _edges(scan, body)
@@ -116,28 +119,37 @@ def _kernel(kernel: KernelMTF | str) -> KernelMTF:
     return KernelMTF.named(kernel) if isinstance(kernel, str) else kernel
 
 
-def _noise(scan: Scan, body: np.ndarray) -> ct_kernel.NoiseSpectrum:
+def _noise(scan: Scan, body: np.ndarray) -> ct_noise.NoiseSpectrum:
     """The noise of a scan in its reference structures, else in its calm soft tissue."""
-    reference = scan.with_role(Role.REFERENCE)
+    array, marked = scan.array, bool(scan.with_role(Role.REFERENCE))
+    low, high = ct_noise.SOFT_TISSUE_HU
+    region = statistics_mask(scan, body) if marked else body & (array > low) & (array < high)
     try:
-        if reference:
-            marked = np.any([structure.array for structure in reference], axis=0)
-            inside = images.distance_mm(~marked, (*scan.spacing_mm[:2], 1e6)) > ERODE_MM
-            part_ = ct_kernel.measured_slices(inside)
-            return ct_kernel.noise_spectrum(scan.array[part_], inside[part_], scan.spacing_mm)
-        array = scan.array
-        low, high = ct_kernel.SOFT_TISSUE_HU
-        part_ = ct_kernel.measured_slices(body & (array > low) & (array < high))
-        calm = ct_kernel.uniform_tissue(array[part_], body[part_], scan.spacing_mm)
-        return ct_kernel.noise_spectrum(array[part_], calm, scan.spacing_mm)
+        if not region.any():
+            raise InputError("there is no soft tissue to measure the noise in; mark a uniform reference structure")
+        box = _measured_part(region)
+        array, region = array[box], region[box]
+        if marked:
+            region = images.distance_mm(~region, (*scan.spacing_mm[:2], 1e6)) > ERODE_MM
+        else:
+            region = ct_noise.uniform_tissue(array, body[box], scan.spacing_mm)
+        return ct_noise.noise_spectrum(array, region, scan.spacing_mm)
     except InputError as error:
         raise InputError(f"'{scan.name}': {error}") from None
 
 
 def _edges(scan: Scan, body: np.ndarray) -> KernelMTF:
     """The MTF of a scan measured on its edges."""
-    part_ = ct_kernel.measured_slices(body)
     try:
-        return ct_kernel.edge_mtf(scan.array[part_], scan.spacing_mm, scan.acquisition.kernel or scan.name)
+        box = _measured_part(body)
+        return ct_edges.edge_mtf(scan.array[box], scan.spacing_mm, scan.acquisition.kernel or scan.name)
     except InputError as error:
         raise InputError(f"'{scan.name}': {error}") from None
+
+
+def _measured_part(mask: np.ndarray) -> tuple[slice, slice, slice]:
+    """The run of at most MEASURED_SLICES slices that holds most of the mask (z, y, x), cut to it with some room."""
+    total = np.r_[0, np.cumsum(mask.sum(axis=(1, 2), dtype=float))]
+    count = min(MEASURED_SLICES, len(mask))
+    start = int(np.argmax(total[count:] - total[:-count]))
+    return slice(start, start + count), *images.bounding_box(mask, 24)[1:]

@@ -25,15 +25,15 @@ MARGIN_MM = 10.0  # noise is measured this far inside the outline of a structure
 class ResolutionMatching(Harmonizer):
     """Gaussian smoothing by sqrt(target^2 - source^2) along each axis; SUV are kept.
 
-    EARL accredits PET systems whose recovery coefficients lie in a common band, so that SUV compare between sites:
-    EARL 1 (older systems, about 7 mm FWHM) and EARL 2 (time of flight and point spread modelling, about 5 mm); a
-    finer reconstruction is smoothed until it lies in the band. The FWHM that a scanner needs is found on its NEMA
-    phantom. Resolution cannot be added: where the scan is the coarser one, the other scan is the one to harmonize.
+    EARL accredits PET systems whose recovery coefficients on the NEMA phantom lie in a common band, so that SUV compare
+    between sites: EARL 1 for older systems, EARL 2 for time of flight and point spread modelling. A finer
+    reconstruction is smoothed until it lies in the band; which FWHM a scanner needs for it, its phantom tells.
+    Resolution cannot be added: where the scan is the coarser one, the other scan is the one to harmonize.
 
     target: FWHM in mm, or a reference Scan in SUV.
     source_fwhm_mm: the scan's own FWHM where its phantom measurement is known; None measures it on the scan.
     estimate: how a reference scan is compared. "noise": the smoothness of the noise, inside structures marked as
-        reference (liver), else in the calmer half of the body; it sees the post-filter and needs no common anatomy.
+        reference (liver), else in the calmer half of the body; it sees the post-filter, whatever the anatomy.
         "edges": the sharpness of the outlines of body and organs; as a target in mm, always, is compared.
 
     Sources: Boellaard et al., EJNMMI 42:328, 2015; Kaalep et al., EJNMMI 45:1344, 2018; physics/pet_resolution.py.

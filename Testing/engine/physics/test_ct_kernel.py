@@ -9,7 +9,7 @@ from Testing.engine.physics import simulated_ct
 from Testing.engine.physics.simulated_ct import SHARP, SOFT
 
 from HarmonizeExtension.errors import InputError
-from HarmonizeExtension.physics import ct_kernel
+from HarmonizeExtension.physics import ct_edges, ct_kernel, ct_noise
 from HarmonizeExtension.physics.ct_kernel import FREQUENCIES_LP_PER_MM, KernelFilter, KernelMTF
 
 SPACING = (0.6, 0.6, 2.0)
@@ -56,7 +56,7 @@ def test_unknown_kernels_are_refused_with_the_names_there_are():
 def test_noise_spectrum_is_the_one_the_noise_was_made_with(kernel):
     shape = (24, 160, 160)
     noise = simulated_ct.noise(kernel, shape, 0.6, 4000.0, np.random.default_rng(1))
-    spectrum = ct_kernel.noise_spectrum(noise, np.ones(shape, bool), SPACING)
+    spectrum = ct_noise.noise_spectrum(noise, np.ones(shape, bool), SPACING)
     truth = simulated_ct.noise_power(kernel, spectrum.frequency_lp_per_mm, 4000.0)
     band = (spectrum.frequency_lp_per_mm > 0.15) & (truth > 0.05 * truth.max())
     assert np.abs(spectrum.power[band] / truth[band] - 1).max() < 0.1
@@ -66,11 +66,11 @@ def test_noise_spectrum_is_the_one_the_noise_was_made_with(kernel):
 
 def test_noise_spectrum_of_white_noise_is_its_variance_times_the_pixel_area():
     white = 7.0 * np.random.default_rng(2).standard_normal((10, 120, 140))
-    spectrum = ct_kernel.noise_spectrum(white, np.ones(white.shape, bool), (0.5, 0.8, 3.0))
+    spectrum = ct_noise.noise_spectrum(white, np.ones(white.shape, bool), (0.5, 0.8, 3.0))
     band = spectrum.frequency_lp_per_mm > 0.15
     assert spectrum.power[band] == pytest.approx(49 * 0.4, rel=0.1)
     assert spectrum.rounding_power == 0
-    rounded = ct_kernel.noise_spectrum(np.round(white), np.ones(white.shape, bool), (0.5, 0.8, 3.0))
+    rounded = ct_noise.noise_spectrum(np.round(white), np.ones(white.shape, bool), (0.5, 0.8, 3.0))
     assert rounded.rounding_power == pytest.approx(0.4 / 12)
 
 
@@ -80,8 +80,8 @@ def test_noise_spectrum_does_not_depend_on_the_shape_of_the_region():
     y, x = np.mgrid[:160, :160]
     crescent = (np.hypot(y - 80, x - 80) < 70) & (np.hypot(y - 60, x - 95) > 40)
     outside = np.where(crescent, noise, 5000.0)  # must not count
-    whole = ct_kernel.noise_spectrum(noise, np.ones(shape, bool), SPACING)
-    inside = ct_kernel.noise_spectrum(outside, np.broadcast_to(crescent, shape), SPACING)
+    whole = ct_noise.noise_spectrum(noise, np.ones(shape, bool), SPACING)
+    inside = ct_noise.noise_spectrum(outside, np.broadcast_to(crescent, shape), SPACING)
     band = (whole.frequency_lp_per_mm > 0.15) & (whole.power > 0.1 * whole.power.max())
     assert np.abs(inside.power[band] / whole.power[band] - 1).max() < 0.15
 
@@ -90,12 +90,12 @@ def test_a_region_that_is_too_small_for_a_spectrum_is_refused():
     mask = np.zeros((4, 50, 50), bool)
     mask[:, :10, :10] = True
     with pytest.raises(InputError, match="only 400 voxels"):
-        ct_kernel.noise_spectrum(np.zeros(mask.shape), mask, SPACING)
+        ct_noise.noise_spectrum(np.zeros(mask.shape), mask, SPACING)
 
 
 def test_uniform_tissue_keeps_away_from_edges():
     scan = simulated_ct.scan(SHARP, 1)
-    calm = ct_kernel.uniform_tissue(scan.array, scan.structures["External"].array, scan.spacing_mm)
+    calm = ct_noise.uniform_tissue(scan.array, scan.structures["External"].array, scan.spacing_mm)
     assert calm.sum() > 0.2 * scan.structures["water"].array.sum()
     assert not (calm & ~scan.structures["water"].array).any()
 
@@ -103,7 +103,7 @@ def test_uniform_tissue_keeps_away_from_edges():
 @pytest.mark.parametrize(("kernel", "pixel_mm"), [(SOFT, 0.6), (SHARP, 0.6), (SHARP, 0.45), (SOFT, 0.9)])
 def test_edges_of_discs_give_the_mtf(kernel, pixel_mm):
     scan = simulated_ct.scan(kernel, 5, size=200, pixel_mm=pixel_mm, slices=3, level=500.0)
-    found = ct_kernel.edge_mtf(scan.array, scan.spacing_mm)
+    found = ct_edges.edge_mtf(scan.array, scan.spacing_mm)
     f = np.arange(0.0, 0.8 * 0.5 / pixel_mm, 0.02)
     pixel = np.sinc(f * pixel_mm) ** 0.5 * 1.0  # between no and full pixel aperture, which depends on direction
     assert np.abs(found(f) - kernel(f) * pixel).max() < 0.06
@@ -111,7 +111,7 @@ def test_edges_of_discs_give_the_mtf(kernel, pixel_mm):
 
 def test_an_image_without_edges_has_no_mtf():
     with pytest.raises(InputError, match="clean edges"):
-        ct_kernel.edge_mtf(np.random.default_rng(0).normal(40, 10, (3, 64, 64)), SPACING)
+        ct_edges.edge_mtf(np.random.default_rng(0).normal(40, 10, (3, 64, 64)), SPACING)
 
 
 @pytest.mark.parametrize("pair", [(SHARP, SOFT), (SOFT, SHARP)], ids=["to soft", "to sharp"])
@@ -120,8 +120,8 @@ def test_ratio_from_the_noise_of_two_patients_at_two_doses(pair):
     for number, kernel in enumerate(pair):
         shape = (24, 160, 160)
         noise = simulated_ct.noise(kernel, shape, 0.6, (9000.0, 2500.0)[number], np.random.default_rng(10 + number))
-        spectra.append(ct_kernel.noise_spectrum(noise, np.ones(shape, bool), SPACING))
-    ratio = ct_kernel.noise_ratio(*spectra)
+        spectra.append(ct_noise.noise_spectrum(noise, np.ones(shape, bool), SPACING))
+    ratio = ct_noise.noise_ratio(*spectra)
     assert ratio[0] == 1
     relative, _ = ratio_error(ratio, *pair)
     assert relative < 0.15
@@ -132,8 +132,8 @@ def test_ratio_from_noise_on_grids_of_different_pixel_size():
     for number, (kernel, pixel_mm, size) in enumerate(((SHARP, 0.5, 180), (SOFT, 0.75, 120))):
         shape = (24, size, size)
         noise = simulated_ct.noise(kernel, shape, pixel_mm, 4000.0, np.random.default_rng(20 + number))
-        spectra.append(ct_kernel.noise_spectrum(noise, np.ones(shape, bool), (pixel_mm, pixel_mm, 2.0)))
-    assert ratio_error(ct_kernel.noise_ratio(*spectra), SHARP, SOFT)[0] < 0.15
+        spectra.append(ct_noise.noise_spectrum(noise, np.ones(shape, bool), (pixel_mm, pixel_mm, 2.0)))
+    assert ratio_error(ct_noise.noise_ratio(*spectra), SHARP, SOFT)[0] < 0.15
 
 
 @settings(max_examples=20)
@@ -152,14 +152,14 @@ def test_ratio_of_two_mtfs_is_exact_where_both_are_known(source, target):
 def test_blend_between_slices_is_found_and_undone(before, after):
     shape = (48, 128, 128)
     spectra = [
-        ct_kernel.noise_spectrum(
+        ct_noise.noise_spectrum(
             simulated_ct.noise(SHARP, shape, 0.6, 4000.0, np.random.default_rng(seed), weight),
             np.ones(shape, bool),
             SPACING,
         )
         for seed, weight in ((30, before), (31, after))
     ]
-    found = ct_kernel.slice_blend(*spectra)
+    found = ct_noise.slice_blend(*spectra)
     filtered = KernelFilter(np.ones_like(FREQUENCIES_LP_PER_MM), found).apply(
         simulated_ct.noise(SHARP, shape, 0.6, 4000.0, np.random.default_rng(30), before), SPACING
     )
@@ -173,9 +173,9 @@ def test_blend_between_slices_is_found_and_undone(before, after):
 
 def test_slices_of_other_spacing_are_not_blended():
     noise = simulated_ct.noise(SHARP, (16, 128, 128), 0.6, 4000.0, np.random.default_rng(0), 0.2)
-    one = ct_kernel.noise_spectrum(noise, np.ones(noise.shape, bool), (0.6, 0.6, 1.0))
-    other = ct_kernel.noise_spectrum(noise, np.ones(noise.shape, bool), (0.6, 0.6, 3.0))
-    assert ct_kernel.slice_blend(one, other) == 0
+    one = ct_noise.noise_spectrum(noise, np.ones(noise.shape, bool), (0.6, 0.6, 1.0))
+    other = ct_noise.noise_spectrum(noise, np.ones(noise.shape, bool), (0.6, 0.6, 3.0))
+    assert ct_noise.slice_blend(one, other) == 0
 
 
 class TestFilter:

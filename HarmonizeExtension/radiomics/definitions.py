@@ -18,11 +18,15 @@ INTENSITY = "intensity"  # stands for the unit of the scan (HU, SUV) in `Definit
 
 
 class Definition(NamedTuple):
-    """A feature's IBSI name and code, and its unit (of the intensities where it says "intensity")."""
+    """A feature's IBSI name and code, and its unit (of the intensities where it says "intensity").
+
+    emphasis: which of the features in `emphasis.py` it is, where a matrix counts by grey level and size.
+    """
 
     ibsi_name: str
     ibsi_code: str = ""
     unit: str = ""
+    emphasis: str = ""
 
     def unit_for(self, intensity_unit: str) -> str:
         """The unit on a scan whose intensities have this unit; empty where they have none, as in MR."""

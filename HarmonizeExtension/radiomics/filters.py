@@ -6,7 +6,7 @@ Only the part of the image is filtered that reaches into the structure's box.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import SimpleITK as sitk
@@ -25,18 +25,23 @@ LOG_REACH_SIGMAS = 20
 
 
 def images(
-    image_type: str, array: np.ndarray, box: Box, spacing_mm: tuple[float, float, float], settings: Settings
+    image_type: str,
+    array: np.ndarray,
+    box: Box,
+    spacing_mm: tuple[float, float, float],
+    settings: Settings,
+    laplacian: Callable[..., np.ndarray],
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Name and intensities in the box (z, y, x) of each image of a type; array: the image (z, y, x).
 
-    A Laplacian of Gaussian that is too wide for the image is left out.
+    laplacian: `laplacian_of_gaussian`, or one that remembers what it did. One too wide for the image is left out.
     """
     if image_type == "Original":
         yield "original", array[box]
     elif image_type == "LoG":
         for sigma in settings.log_sigmas_mm:
             if _log_fits(array.shape, spacing_mm, sigma):
-                yield log_name(sigma), laplacian_of_gaussian(array, box, spacing_mm, sigma)
+                yield log_name(sigma), laplacian(array, box, spacing_mm, sigma)
     else:
         yield from wavelet_bands(array, box, settings.plane_axis)
 

@@ -9,37 +9,30 @@ from .discretisation import GreyLevels, Offset, opposite
 from .emphasis import emphases
 
 FEATURES = {
-    "DependenceEntropy": Definition("dependence count entropy", "FCBV", "bit"),
-    "DependenceNonUniformity": Definition("dependence count non-uniformity", "Z87G"),
-    "DependenceNonUniformityNormalized": Definition("normalised dependence count non-uniformity", "OKJI"),
-    "DependenceVariance": Definition("dependence count variance", "DNX2"),
-    "GrayLevelNonUniformity": Definition("grey level non-uniformity", "FP8K"),
-    "GrayLevelVariance": Definition("grey level variance", "1PFV"),
-    "HighGrayLevelEmphasis": Definition("high grey level count emphasis", "OAE7"),
-    "LargeDependenceEmphasis": Definition("high dependence emphasis", "IMOQ"),
-    "LargeDependenceHighGrayLevelEmphasis": Definition("high dependence high grey level emphasis", "9QMG"),
-    "LargeDependenceLowGrayLevelEmphasis": Definition("high dependence low grey level emphasis", "NBZI"),
-    "LowGrayLevelEmphasis": Definition("low grey level count emphasis", "TL9H"),
-    "SmallDependenceEmphasis": Definition("low dependence emphasis", "SODN"),
-    "SmallDependenceHighGrayLevelEmphasis": Definition("low dependence high grey level emphasis", "JA6D"),
-    "SmallDependenceLowGrayLevelEmphasis": Definition("low dependence low grey level emphasis", "EQ3F"),
-}
-
-_EMPHASIS = {
-    "DependenceEntropy": "entropy",
-    "DependenceNonUniformity": "size non-uniformity",
-    "DependenceNonUniformityNormalized": "size non-uniformity normalised",
-    "DependenceVariance": "size variance",
-    "GrayLevelNonUniformity": "level non-uniformity",
-    "GrayLevelVariance": "level variance",
-    "HighGrayLevelEmphasis": "high",
-    "LargeDependenceEmphasis": "large",
-    "LargeDependenceHighGrayLevelEmphasis": "large high",
-    "LargeDependenceLowGrayLevelEmphasis": "large low",
-    "LowGrayLevelEmphasis": "low",
-    "SmallDependenceEmphasis": "small",
-    "SmallDependenceHighGrayLevelEmphasis": "small high",
-    "SmallDependenceLowGrayLevelEmphasis": "small low",
+    "DependenceEntropy": Definition("dependence count entropy", "FCBV", "bit", emphasis="entropy"),
+    "DependenceNonUniformity": Definition("dependence count non-uniformity", "Z87G", emphasis="size non-uniformity"),
+    "DependenceNonUniformityNormalized": Definition(
+        "normalised dependence count non-uniformity", "OKJI", emphasis="size non-uniformity normalised"
+    ),
+    "DependenceVariance": Definition("dependence count variance", "DNX2", emphasis="size variance"),
+    "GrayLevelNonUniformity": Definition("grey level non-uniformity", "FP8K", emphasis="level non-uniformity"),
+    "GrayLevelVariance": Definition("grey level variance", "1PFV", emphasis="level variance"),
+    "HighGrayLevelEmphasis": Definition("high grey level count emphasis", "OAE7", emphasis="high"),
+    "LargeDependenceEmphasis": Definition("high dependence emphasis", "IMOQ", emphasis="large"),
+    "LargeDependenceHighGrayLevelEmphasis": Definition(
+        "high dependence high grey level emphasis", "9QMG", emphasis="large high"
+    ),
+    "LargeDependenceLowGrayLevelEmphasis": Definition(
+        "high dependence low grey level emphasis", "NBZI", emphasis="large low"
+    ),
+    "LowGrayLevelEmphasis": Definition("low grey level count emphasis", "TL9H", emphasis="low"),
+    "SmallDependenceEmphasis": Definition("low dependence emphasis", "SODN", emphasis="small"),
+    "SmallDependenceHighGrayLevelEmphasis": Definition(
+        "low dependence high grey level emphasis", "JA6D", emphasis="small high"
+    ),
+    "SmallDependenceLowGrayLevelEmphasis": Definition(
+        "low dependence low grey level emphasis", "EQ3F", emphasis="small low"
+    ),
 }
 
 
@@ -62,4 +55,4 @@ def features(grey: GreyLevels, offsets: list[Offset], alpha: int = 0) -> dict[st
     matrix = np.bincount(grey.rank.astype(np.intp) * width + dependences(grey, offsets, alpha))
     cell = np.flatnonzero(matrix)
     found = emphases(grey.present[cell // width - 1], cell % width, matrix[cell])
-    return {name: float(found[key]) for name, key in _EMPHASIS.items()}
+    return {name: float(found[definition.emphasis]) for name, definition in FEATURES.items()}

@@ -9,41 +9,26 @@ from .discretisation import GreyLevels, Offset, opposite
 from .emphasis import emphases
 
 FEATURES = {
-    "GrayLevelNonUniformity": Definition("grey level non-uniformity", "R5YN"),
-    "GrayLevelNonUniformityNormalized": Definition("normalised grey level non-uniformity", "OVBL"),
-    "GrayLevelVariance": Definition("grey level variance", "8CE5"),
-    "HighGrayLevelRunEmphasis": Definition("high grey level run emphasis", "G3QZ"),
-    "LongRunEmphasis": Definition("long runs emphasis", "W4KF"),
-    "LongRunHighGrayLevelEmphasis": Definition("long run high grey level emphasis", "3KUM"),
-    "LongRunLowGrayLevelEmphasis": Definition("long run low grey level emphasis", "IVPO"),
-    "LowGrayLevelRunEmphasis": Definition("low grey level run emphasis", "V3SW"),
-    "RunEntropy": Definition("run entropy", "HJ9O", "bit"),
-    "RunLengthNonUniformity": Definition("run length non-uniformity", "W92Y"),
-    "RunLengthNonUniformityNormalized": Definition("normalised run length non-uniformity", "IC23"),
-    "RunPercentage": Definition("run percentage", "9ZK5"),
-    "RunVariance": Definition("run length variance", "SXLW"),
-    "ShortRunEmphasis": Definition("short runs emphasis", "22OV"),
-    "ShortRunHighGrayLevelEmphasis": Definition("short run high grey level emphasis", "GD3A"),
-    "ShortRunLowGrayLevelEmphasis": Definition("short run low grey level emphasis", "HTZT"),
-}
-
-_EMPHASIS = {
-    "GrayLevelNonUniformity": "level non-uniformity",
-    "GrayLevelNonUniformityNormalized": "level non-uniformity normalised",
-    "GrayLevelVariance": "level variance",
-    "HighGrayLevelRunEmphasis": "high",
-    "LongRunEmphasis": "large",
-    "LongRunHighGrayLevelEmphasis": "large high",
-    "LongRunLowGrayLevelEmphasis": "large low",
-    "LowGrayLevelRunEmphasis": "low",
-    "RunEntropy": "entropy",
-    "RunLengthNonUniformity": "size non-uniformity",
-    "RunLengthNonUniformityNormalized": "size non-uniformity normalised",
-    "RunPercentage": "percentage",
-    "RunVariance": "size variance",
-    "ShortRunEmphasis": "small",
-    "ShortRunHighGrayLevelEmphasis": "small high",
-    "ShortRunLowGrayLevelEmphasis": "small low",
+    "GrayLevelNonUniformity": Definition("grey level non-uniformity", "R5YN", emphasis="level non-uniformity"),
+    "GrayLevelNonUniformityNormalized": Definition(
+        "normalised grey level non-uniformity", "OVBL", emphasis="level non-uniformity normalised"
+    ),
+    "GrayLevelVariance": Definition("grey level variance", "8CE5", emphasis="level variance"),
+    "HighGrayLevelRunEmphasis": Definition("high grey level run emphasis", "G3QZ", emphasis="high"),
+    "LongRunEmphasis": Definition("long runs emphasis", "W4KF", emphasis="large"),
+    "LongRunHighGrayLevelEmphasis": Definition("long run high grey level emphasis", "3KUM", emphasis="large high"),
+    "LongRunLowGrayLevelEmphasis": Definition("long run low grey level emphasis", "IVPO", emphasis="large low"),
+    "LowGrayLevelRunEmphasis": Definition("low grey level run emphasis", "V3SW", emphasis="low"),
+    "RunEntropy": Definition("run entropy", "HJ9O", "bit", emphasis="entropy"),
+    "RunLengthNonUniformity": Definition("run length non-uniformity", "W92Y", emphasis="size non-uniformity"),
+    "RunLengthNonUniformityNormalized": Definition(
+        "normalised run length non-uniformity", "IC23", emphasis="size non-uniformity normalised"
+    ),
+    "RunPercentage": Definition("run percentage", "9ZK5", emphasis="percentage"),
+    "RunVariance": Definition("run length variance", "SXLW", emphasis="size variance"),
+    "ShortRunEmphasis": Definition("short runs emphasis", "22OV", emphasis="small"),
+    "ShortRunHighGrayLevelEmphasis": Definition("short run high grey level emphasis", "GD3A", emphasis="small high"),
+    "ShortRunLowGrayLevelEmphasis": Definition("short run low grey level emphasis", "HTZT", emphasis="small low"),
 }
 
 
@@ -75,8 +60,10 @@ def features(grey: GreyLevels, offsets: list[Offset], weights: np.ndarray | None
                 merged[:, : matrix.shape[1]] += weight * matrix
         matrices = [merged if merged.any() else None]
     found = [_of_matrix(matrix, grey.present) for matrix in matrices if matrix is not None]
+    if not found:
+        return dict.fromkeys(FEATURES, np.nan)
     return {
-        name: float(np.mean([values[key] for values in found])) if found else np.nan for name, key in _EMPHASIS.items()
+        name: float(np.mean([values[definition.emphasis] for values in found])) for name, definition in FEATURES.items()
     }
 
 

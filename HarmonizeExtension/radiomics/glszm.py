@@ -10,41 +10,26 @@ from .discretisation import GreyLevels, Offset, opposite
 from .emphasis import emphases
 
 FEATURES = {
-    "GrayLevelNonUniformity": Definition("grey level non-uniformity", "JNSA"),
-    "GrayLevelNonUniformityNormalized": Definition("normalised grey level non-uniformity", "Y1RO"),
-    "GrayLevelVariance": Definition("grey level variance", "BYLV"),
-    "HighGrayLevelZoneEmphasis": Definition("high grey level zone emphasis", "5GN9"),
-    "LargeAreaEmphasis": Definition("large zone emphasis", "48P8"),
-    "LargeAreaHighGrayLevelEmphasis": Definition("large zone high grey level emphasis", "J17V"),
-    "LargeAreaLowGrayLevelEmphasis": Definition("large zone low grey level emphasis", "YH51"),
-    "LowGrayLevelZoneEmphasis": Definition("low grey level zone emphasis", "XMSY"),
-    "SizeZoneNonUniformity": Definition("zone size non-uniformity", "4JP3"),
-    "SizeZoneNonUniformityNormalized": Definition("normalised zone size non-uniformity", "VB3A"),
-    "SmallAreaEmphasis": Definition("small zone emphasis", "5QRC"),
-    "SmallAreaHighGrayLevelEmphasis": Definition("small zone high grey level emphasis", "HW1V"),
-    "SmallAreaLowGrayLevelEmphasis": Definition("small zone low grey level emphasis", "5RAI"),
-    "ZoneEntropy": Definition("zone size entropy", "GU8N", "bit"),
-    "ZonePercentage": Definition("zone percentage", "P30P"),
-    "ZoneVariance": Definition("zone size variance", "3NSA"),
-}
-
-_EMPHASIS = {
-    "GrayLevelNonUniformity": "level non-uniformity",
-    "GrayLevelNonUniformityNormalized": "level non-uniformity normalised",
-    "GrayLevelVariance": "level variance",
-    "HighGrayLevelZoneEmphasis": "high",
-    "LargeAreaEmphasis": "large",
-    "LargeAreaHighGrayLevelEmphasis": "large high",
-    "LargeAreaLowGrayLevelEmphasis": "large low",
-    "LowGrayLevelZoneEmphasis": "low",
-    "SizeZoneNonUniformity": "size non-uniformity",
-    "SizeZoneNonUniformityNormalized": "size non-uniformity normalised",
-    "SmallAreaEmphasis": "small",
-    "SmallAreaHighGrayLevelEmphasis": "small high",
-    "SmallAreaLowGrayLevelEmphasis": "small low",
-    "ZoneEntropy": "entropy",
-    "ZonePercentage": "percentage",
-    "ZoneVariance": "size variance",
+    "GrayLevelNonUniformity": Definition("grey level non-uniformity", "JNSA", emphasis="level non-uniformity"),
+    "GrayLevelNonUniformityNormalized": Definition(
+        "normalised grey level non-uniformity", "Y1RO", emphasis="level non-uniformity normalised"
+    ),
+    "GrayLevelVariance": Definition("grey level variance", "BYLV", emphasis="level variance"),
+    "HighGrayLevelZoneEmphasis": Definition("high grey level zone emphasis", "5GN9", emphasis="high"),
+    "LargeAreaEmphasis": Definition("large zone emphasis", "48P8", emphasis="large"),
+    "LargeAreaHighGrayLevelEmphasis": Definition("large zone high grey level emphasis", "J17V", emphasis="large high"),
+    "LargeAreaLowGrayLevelEmphasis": Definition("large zone low grey level emphasis", "YH51", emphasis="large low"),
+    "LowGrayLevelZoneEmphasis": Definition("low grey level zone emphasis", "XMSY", emphasis="low"),
+    "SizeZoneNonUniformity": Definition("zone size non-uniformity", "4JP3", emphasis="size non-uniformity"),
+    "SizeZoneNonUniformityNormalized": Definition(
+        "normalised zone size non-uniformity", "VB3A", emphasis="size non-uniformity normalised"
+    ),
+    "SmallAreaEmphasis": Definition("small zone emphasis", "5QRC", emphasis="small"),
+    "SmallAreaHighGrayLevelEmphasis": Definition("small zone high grey level emphasis", "HW1V", emphasis="small high"),
+    "SmallAreaLowGrayLevelEmphasis": Definition("small zone low grey level emphasis", "5RAI", emphasis="small low"),
+    "ZoneEntropy": Definition("zone size entropy", "GU8N", "bit", emphasis="entropy"),
+    "ZonePercentage": Definition("zone percentage", "P30P", emphasis="percentage"),
+    "ZoneVariance": Definition("zone size variance", "3NSA", emphasis="size variance"),
 }
 
 ALONG_X: Offset = (0, 0, 1)
@@ -86,4 +71,4 @@ def features(grey: GreyLevels, offsets: list[Offset]) -> dict[str, float]:
     width = len(grey) + 1
     cell, count = np.unique(rank.astype(np.int64) * width + size, return_counts=True)
     found = emphases(grey.present[cell // width - 1], cell % width, count)
-    return {name: float(found[key]) for name, key in _EMPHASIS.items()}
+    return {name: float(found[definition.emphasis]) for name, definition in FEATURES.items()}

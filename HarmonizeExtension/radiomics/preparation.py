@@ -44,6 +44,7 @@ class Preparation:
 
     def __init__(self, scan: Scan, structures: Sequence[Structure], settings: Settings):
         self.scan, self.structures, self.settings = scan, structures, settings
+        self._laplacians: dict[float, np.ndarray] = {}
 
     @functools.cached_property
     def image(self) -> sitk.Image:
@@ -58,12 +59,21 @@ class Preparation:
                 f"'{self.scan.name}' has only 2 voxels along one axis, too few for a B-spline; "
                 "choose the interpolator sitkLinear in the radiomics settings"
             )
-        boxes = [box for box in (_box(_occupied(s.mask)) for s in self.structures) if not _is_empty(box)]
-        around = tuple(
-            slice(min(s.start for s in along), max(s.stop for s in along)) for along in zip(*boxes, strict=True)
-        )
-        part = _cut(self.image, around, SPLINE_REACH_VOXELS)
+        part = _cut(self.image, self.around, SPLINE_REACH_VOXELS)
         return sitk.BSplineDecomposition(sitk.Cast(part, sitk.sitkFloat64))
+
+    @functools.cached_property
+    def around(self) -> Box:
+        """The smallest box around all structures."""
+        boxes = [box for box in (_box(_occupied(s.mask)) for s in self.structures) if not _is_empty(box)]
+        return tuple(slice(min(s.start for s in ends), max(s.stop for s in ends)) for ends in zip(*boxes, strict=True))
+
+    def laplacian_of_gaussian(self, array: np.ndarray, box: Box, spacing_mm, sigma_mm: float) -> np.ndarray:
+        """`filters.laplacian_of_gaussian` of the scan's image, filtered once around all structures."""
+        if sigma_mm not in self._laplacians:
+            self._laplacians[sigma_mm] = filters.laplacian_of_gaussian(array, self.around, spacing_mm, sigma_mm)
+        inner = tuple(slice(s.start - a.start, s.stop - a.start) for s, a in zip(box, self.around, strict=True))
+        return self._laplacians[sigma_mm][inner]
 
     def regions(self, structure: Structure) -> Iterator[Region]:
         """The structure on the original image and each filtered one that the settings ask for.
@@ -82,6 +92,8 @@ class Preparation:
         elif settings.pre_crop:
             image, mask = (_cut(part, box, settings.pad_distance_voxels) for part in (image, mask))
             box = _box(_occupied(mask))
+        on_own_grid = image is not self.image
+        laplacian = filters.laplacian_of_gaussian if on_own_grid else self.laplacian_of_gaussian
         array = sitk.GetArrayViewFromImage(image)
         inside = whole = sitk.GetArrayViewFromImage(mask)[box] != 0
         _check_size(whole, settings, called)
@@ -100,7 +112,7 @@ class Preparation:
                 whole = inside
         for image_type in settings.image_types:
             own = settings.for_image_type(image_type)
-            for filter_name, filtered in filters.images(image_type, array, box, image.GetSpacing(), own):
+            for filter_name, filtered in filters.images(image_type, array, box, image.GetSpacing(), own, laplacian):
                 yield Region(filter_name, filtered, inside, image.GetSpacing(), whole, own)
 
     def _resampled(self, image: sitk.Image, mask: sitk.Image, box: Box, called: str) -> tuple[sitk.Image, sitk.Image]:

@@ -20,17 +20,9 @@ from scipy import ndimage
 from HarmonizeExtension import images
 from HarmonizeExtension.radiomics import first_order, glcm, gldm, glrlm, glszm, ngtdm, shape
 from HarmonizeExtension.radiomics.discretisation import GreyLevels, directions
-
-# Where pyradiomics knowingly leaves IBSI (its documentation, "Image Processing and Feature Definition" FAQ).
-DOCUMENTED_DIFFERENCES = (
-    "fixed bin width: bins are multiples of the width and the lowest level present is 1; IBSI counts levels from the "
-    "lower end of the re-segmentation range (configurations A and C)",
-    "kurtosis: not reduced by 3 (compared here after the reduction)",
-    "resampling: the grid shares the corner of the image, not its centre; the mask by nearest neighbour, not linearly "
-    "with a threshold of 0.5; intensities are not rounded unless the image holds whole numbers",
-    "axis lengths: from the variance over N voxels; the consensus fits the one over N - 1",
-    "re-segmentation: by a range or by standard deviations, not both (configuration E)",
-)
+from HarmonizeExtension.radiomics.extraction import extract
+from HarmonizeExtension.radiomics.settings import Settings
+from HarmonizeExtension.scan import Modality, Scan, Structure
 
 STATISTICS = {
     "stat_mean": "Mean",
@@ -236,14 +228,20 @@ def digital_phantom(data: Path) -> Processed:
     return Processed(array, inside, inside, level, image.GetSpacing(), {"binWidth": 1})
 
 
+def ct_phantom_scan(data: Path) -> Scan:
+    """The CT phantom as a user would give it."""
+    folder = data / "nc_ibsi_ct_phantom" / "nifti"
+    image = sitk.ReadImage(str(folder / "image" / "phantom.nii.gz"))
+    mask = sitk.ReadImage(str(folder / "mask" / "mask.nii.gz"))
+    return Scan(image, Modality.CT, {"GTV": Structure("GTV", mask > 0)}, units="HU")
+
+
 def ct_phantom(data: Path, configuration: Configuration) -> Processed:
     """The CT phantom, processed as IBSI says for a configuration."""
-    folder = data / "nc_ibsi_ct_phantom" / "nifti"
-    image = sitk.ReadImage(str(folder / "image" / "phantom.nii.gz"), sitk.sitkFloat64)
-    mask = sitk.ReadImage(str(folder / "mask" / "mask.nii.gz"), sitk.sitkFloat64) > 0.5
-    array = np.round(sitk.GetArrayFromImage(image))
-    share = sitk.GetArrayFromImage(mask).astype(float)
-    spacing = np.array(image.GetSpacing()[::-1])
+    scan = ct_phantom_scan(data)
+    array = np.round(sitk.GetArrayFromImage(scan.image).astype(float))
+    share = scan.structures["GTV"].array.astype(float)
+    spacing = np.array(scan.spacing_mm[::-1])
     if configuration.spacing_mm is not None:
         new = np.array(configuration.spacing_mm[::-1], float)
         new = np.where(new == 0, spacing, new)
@@ -310,7 +308,7 @@ def ours(processed: Processed, tags: list[str]) -> dict[str, float]:
 
 
 def pyradiomics(processed: Processed, tags: list[str]) -> dict[str, float]:
-    """pyradiomics' value for each of those tags, on the same processed image; shape is left out (it is our oracle)."""
+    """pyradiomics' value for each of those tags, on the same processed image."""
     from radiomics import firstorder as pr_firstorder
     from radiomics import glcm as pr_glcm
     from radiomics import gldm as pr_gldm
@@ -344,6 +342,33 @@ def pyradiomics(processed: Processed, tags: list[str]) -> dict[str, float]:
         return measure(classes[family], processed.inside, force2D=planar, weightingNorm=weighting)
 
     return _by_tag(tags, found, form, texture)
+
+
+def extracted(data: Path, configuration: Configuration, tags: list[str]) -> dict[str, float]:
+    """What `extract` gives for the CT phantom with the settings nearest to a configuration, its own grid and bins."""
+    scan = ct_phantom_scan(data)
+    setting = {
+        "binCount": configuration.bin_count,
+        "resampledPixelSpacing": configuration.spacing_mm,
+        "interpolator": "sitkBSpline" if configuration.spline_order == 3 else "sitkLinear",
+        "resegmentRange": configuration.value_range,
+    }
+    if configuration.value_range is None:
+        setting |= {"resegmentRange": (-configuration.outlier_sigmas, configuration.outlier_sigmas)}
+        setting |= {"resegmentMode": "sigma"}
+
+    def measure(feature_class: str, **more) -> dict[str, float]:
+        content = {"setting": setting | more, "featureClass": {feature_class: []}}
+        row = extract(scan, Settings.from_dict(content)).rows[0]
+        return {name.split("_")[-1]: value for name, value in row.values.items()}
+
+    def texture(family: str, planar: bool, added: bool) -> dict[str, float]:
+        classes = {"cm": "glcm", "rlm": "glrlm", "szm": "glszm", "ngt": "ngtdm", "ngl": "gldm"}
+        return measure(classes[family], force2D=planar, weightingNorm="no_weighting" if added else None)
+
+    found = measure("firstorder")
+    found["Kurtosis"] -= 3
+    return _by_tag(tags, found, measure("shape"), texture)
 
 
 def _by_tag(tags, first, form, texture) -> dict[str, float]:

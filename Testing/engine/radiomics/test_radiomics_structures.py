@@ -73,9 +73,18 @@ def test_voxels_without_neighbours_have_no_cooccurrence_and_no_runs():
     assert values["original_glszm_ZonePercentage"] == 1
 
 
-def test_every_structure_gets_its_row_and_the_same_values_as_alone():
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings.load("mr"),
+        Settings.from_dict({"imageType": {"Original": {}, "LoG": {"sigma": [1.0]}, "Wavelet": {}}}),
+        Settings.from_dict({"setting": {"preCrop": True}, "imageType": {"LoG": {"sigma": [1.0]}}}),
+    ],
+    ids=["resampled", "filtered", "cropped and filtered"],
+)
+def test_every_structure_gets_its_row_and_the_same_values_as_alone(settings):
     masks = {"a": ball(radius=5), "b": box(slice(2, 9), slice(3, 12), slice(4, 20)), "c": ball(radius=8)}
-    scan, settings = scan_of(textured(), **masks), Settings.load("mr")
+    scan = scan_of(textured(), **masks)
     together = extract(scan, settings, case="P1", label="before")
     assert [(row.case, row.label, row.structure) for row in together.rows] == [("P1", "before", n) for n in masks]
     for row in together.rows:

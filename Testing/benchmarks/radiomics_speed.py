@@ -1,6 +1,6 @@
 """How much faster our features are than pyradiomics', on the same machine in the same run; and the memory they take.
 
-    python Testing/benchmarks/radiomics.py [--quick]
+    python Testing/benchmarks/radiomics_speed.py [--quick]
 
 --quick leaves out pyradiomics' shape of the large structure, which takes it more than a minute.
 The anatomy is the MNI152 template that ships with the product, at 1 mm, with noise from a fixed seed.
@@ -23,7 +23,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[0] = str(ROOT)  # not this folder: this file is called like pyradiomics' package
+sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 import SimpleITK as sitk  # noqa: E402

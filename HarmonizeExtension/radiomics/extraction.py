@@ -50,16 +50,23 @@ def extract(
     measure = _pyradiomics_features if backend == "pyradiomics" else _own_features
     measured_by = _measured_by(backend)  # before the work: it fails where the backend is not installed
     preparation = Preparation(scan, chosen, settings)
+    columns = _columns(scan.units, settings)
     rows = []
     for number, structure in enumerate(chosen):
         values: dict[str, float] = {}
+        measured_on = ""
         for name, value in measure(preparation, structure):
+            image_name = name.split("_", 1)[0]
+            if image_name != measured_on:
+                measured_on = image_name
+                stop_if(cancelled)
+                done = number + len(values) / len(columns)
+                progress(done / len(chosen), f"radiomics: {structure.name}, {image_name}")
             values[name] = value
-            stop_if(cancelled)
         rows.append(Row(case or scan.name, label, structure.name, values))
-        progress((number + 1) / len(chosen), f"radiomics: {structure.name}")
+    progress(1.0, "radiomics: done")
     metadata = {"settings": settings.as_dict(), "software": measured_by}
-    return FeatureTable(_columns(scan.units, settings), tuple(rows), metadata)
+    return FeatureTable(columns, tuple(rows), metadata)
 
 
 def extract_many(

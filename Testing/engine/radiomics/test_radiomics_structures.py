@@ -146,12 +146,15 @@ def test_cancelled_work_stops():
         extract(scan_of(textured(), s=ball()), Settings(), cancelled=lambda: True)
 
 
-def test_progress_ends_at_one():
+def test_progress_grows_to_one_and_names_what_is_measured():
     seen = []
     scan = scan_of(textured(), a=ball(), b=ball(radius=3))
-    extract(scan, Settings(), progress=lambda fraction, text: seen.append((fraction, text)))
-    assert [fraction for fraction, _ in seen] == [0.5, 1.0]
-    assert "b" in seen[-1][1]
+    settings = Settings.from_dict({"imageType": {"Original": {}, "LoG": {"sigma": [1.0]}}})
+    extract(scan, settings, progress=lambda fraction, text: seen.append((fraction, text)))
+    fractions = [fraction for fraction, _ in seen]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    assert [text for _, text in seen][:2] == ["radiomics: a, original", "radiomics: a, log-sigma-1-0-mm-3D"]
 
 
 @pytest.mark.slow

@@ -11,7 +11,12 @@ import itertools
 
 import numpy as np
 
+from ..errors import InputError
+
 Offset = tuple[int, int, int]
+
+MOST_BINS = 1_000_000
+MOST_LEVELS = 1_000  # present in a structure; texture matrices hold their square
 
 
 def bin_edges(values: np.ndarray, bin_width: float, bin_count: int | None) -> np.ndarray:
@@ -26,6 +31,8 @@ def bin_edges(values: np.ndarray, bin_width: float, bin_count: int | None) -> np
         edges[-1] += 1  # the highest value belongs to the last bin
         return edges
     lowest, highest = values.min(), values.max()
+    if (float(highest) - float(lowest)) / bin_width > MOST_BINS:
+        raise InputError(_too_many(f"more than {MOST_BINS}", bin_width))
     if values.dtype.kind == "f":
         width = values.dtype.type(bin_width)
         low, high = float(lowest - lowest % width), float(highest + 2 * width)
@@ -35,8 +42,20 @@ def bin_edges(values: np.ndarray, bin_width: float, bin_count: int | None) -> np
 
 
 def discretise(values: np.ndarray, bin_width: float, bin_count: int | None) -> np.ndarray:
-    """Grey levels from 1 of `values` (1D), see `bin_edges`."""
-    return np.digitize(values, bin_edges(values, bin_width, bin_count))
+    """Grey levels from 1 of `values` (1D), see `bin_edges`; InputError where there are more than textures can bear."""
+    level = np.digitize(values, bin_edges(values, bin_width, bin_count))
+    present = np.count_nonzero(np.bincount(level))
+    if present > MOST_LEVELS:
+        raise InputError(_too_many(str(present), bin_width if bin_count is None else None))
+    return level
+
+
+def _too_many(count: str, bin_width: float | None) -> str:
+    by = f"binWidth {bin_width:g}" if bin_width is not None else "binCount"
+    return (
+        f"{by} in the radiomics settings makes {count} grey levels, too many for textures; choose a wider binWidth or "
+        "a smaller binCount, and check that the image has the unit the settings are meant for (HU, SUV)"
+    )
 
 
 def directions(distances: tuple[int, ...] = (1,), plane_axis: int | None = None) -> list[Offset]:

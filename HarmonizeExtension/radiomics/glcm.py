@@ -37,6 +37,7 @@ FEATURES = {
 }
 
 CELLS_AT_ONCE = 4_000_000  # matrices of many levels are worked through a few directions at a time
+LEVELS_SUMMED_IN_ORDER = 128
 
 
 def cooccurrences(grey: GreyLevels, offset: Offset, symmetrical: bool = True) -> np.ndarray:
@@ -151,14 +152,19 @@ def maximal_correlation(p: np.ndarray, p_row: np.ndarray, p_column: np.ndarray) 
     """Root of the second largest eigenvalue of Q(i, j) = sum_k p(i,k) p(j,k) / (px(i) py(k)); 1 in a flat region.
 
     Q is summed cell by cell as pyradiomics does: where the eigenvalue is 0 its root is rounding noise, and NaN where
-    that is negative; only the same order of additions gives the same noise.
+    that is negative; only the same order of additions gives the same noise. With many levels that would take long,
+    and an eigenvalue of 0 does not occur.
     """
     size = len(p)
     if size < 2:
         return np.ones(p.shape[2])
-    q = np.zeros((size, size, p.shape[2]))
-    for k in range(size):
-        q += p[:, None, k] * p[None, :, k] / (p_row * p_column[k] + EPSILON)[:, None]
-    eigenvalues = np.sort(np.linalg.eigvals(q.transpose(2, 0, 1)), axis=-1)
+    if size <= LEVELS_SUMMED_IN_ORDER:
+        q = np.zeros((size, size, p.shape[2]))
+        for k in range(size):
+            q += p[:, None, k] * p[None, :, k] / (p_row * p_column[k] + EPSILON)[:, None]
+        q = q.transpose(2, 0, 1)
+    else:
+        q = (p / (p_row[:, None] * p_column[None, :] + EPSILON)).transpose(2, 0, 1) @ p.transpose(2, 1, 0)
+    eigenvalues = np.sort(np.linalg.eigvals(q), axis=-1)
     with np.errstate(invalid="ignore"):
         return np.sqrt(eigenvalues[:, -2]).real

@@ -104,6 +104,13 @@ def test_filtered_images_give_what_pyradiomics_gives(image_type, dtype, setting)
     assert differences(ours, theirs) == []
 
 
+@pytest.mark.slow
+def test_many_grey_levels_give_what_pyradiomics_gives():
+    ours, theirs = both(scan_of(textured(), s=ball(radius=7)), {"setting": {"binWidth": 1.5}})
+    assert theirs["original_firstorder_Range"] > 128 * 1.5
+    assert differences(ours, theirs) == []
+
+
 def test_a_structure_at_the_border_has_the_same_wavelets():
     array = textured((9, 10, 11), dtype=np.float64)
     mask = np.random.default_rng(5).random(array.shape) < 0.7

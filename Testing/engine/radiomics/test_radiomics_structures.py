@@ -53,6 +53,13 @@ def test_resegmentation_that_leaves_nothing_says_so():
         extract(scan_of(textured(), GTV=ball()), Settings(resegment_range=(5000, 6000)))
 
 
+@pytest.mark.parametrize("scale", [1e2, 1e6])
+def test_bins_that_are_far_too_narrow_are_refused(scale):
+    scan = scan_of(textured(dtype=np.float64) * scale, s=np.ones(SHAPE))  # PET in Bq/ml instead of SUV
+    with pytest.raises(InputError, match="check that the image has the unit"):
+        extract(scan, Settings(bin_width=0.25))
+
+
 def test_a_flat_structure_of_one_grey_level():
     array = textured()
     array[ball()] = 100

@@ -113,6 +113,10 @@ def inspect(before: Scan, after: Scan, limits: Limits = Limits()) -> Verdict:
     if checks[-1].status is Status.REFUSE:
         return Verdict(tuple(checks))
     body = body_mask(before)
+    # Air tells nothing: look at the box around the patient only.
+    box = images.bounding_box(body | _union(before, body.shape), margin=4)
+    before = _cropped(before, box)
+    a, b, body = a[box], b[box], body[box]
     expected = MonotoneMap.implied_by(a[body], b[body])(a)
     checks.append(_levels(a, b, body, limits))
     if after.units and after.units == before.units:
@@ -124,8 +128,18 @@ def inspect(before: Scan, after: Scan, limits: Limits = Limits()) -> Verdict:
             checks.append(_drift(before, structure.name, a, b, expected, body, mask, bool(after.units), limits))
             if Role.PROTECTED in structure.roles:
                 checks.append(_texture(structure.name, a, b, mask, limits))
-    checks.append(_edge_slices(b - expected, float(b[body].std()), body, limits))
+    checks.append(_edge_slices(b - expected, float(b[body].std()), body, box[0].start, limits))
     return Verdict(tuple(checks))
+
+
+def _cropped(scan: Scan, box: tuple[slice, ...]) -> Scan:
+    """The scan inside a box of slices (z, y, x)."""
+    z, y, x = box
+    structures = {
+        name: dataclasses.replace(structure, mask=structure.mask[x, y, z])
+        for name, structure in scan.structures.items()
+    }
+    return dataclasses.replace(scan, image=scan.image[x, y, z], structures=structures)
 
 
 def _judge(
@@ -176,14 +190,9 @@ def _edges(before: Scan, a: np.ndarray, b: np.ndarray, body: np.ndarray, limits:
     Gradients at a scale of 1.5 mm or one voxel, whichever is coarser; each voxel counts by the smaller of its two
     edge strengths' ranks, so that neither noise nor an edge that one image lacks is averaged away.
     """
-    sigma = [max(1.5 / s, 1.0) for s in before.spacing_mm[::-1]]
-    first, second = (
-        np.stack([ndimage.gaussian_filter(x, sigma, order=o) for o in np.eye(3, dtype=int)]) for x in (a, b)
-    )
-    scale = 1 / np.array(before.spacing_mm[::-1], dtype=np.float32).reshape(3, 1, 1, 1)
-    first, second = first * scale, second * scale
-    strength = [np.sqrt((g * g).sum(0)) for g in (first, second)]
-    cosine = (first * second).sum(0) / np.maximum(strength[0] * strength[1], 1e-12)
+    first, second = (_gradient(x, before.spacing_mm) for x in (a, b))
+    strength = [np.sqrt(np.einsum("i...,i...", g, g)) for g in (first, second)]
+    cosine = np.einsum("i...,i...", first, second) / np.maximum(strength[0] * strength[1], 1e-12)
     regions = {"outside structures": body & ~_union(before, body.shape)}
     regions.update({f"in '{name}'": s.array for name, s in before.structures.items()})
     checks = []
@@ -202,6 +211,12 @@ def _edges(before: Scan, a: np.ndarray, b: np.ndarray, body: np.ndarray, limits:
         }
         checks.append(_judge(f"edges {where}", agreement, limits.edge_agreement, text))
     return checks
+
+
+def _gradient(array: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
+    """Intensity per mm along z, y and x (3, z, y, x), at a scale of 1.5 mm or one voxel, whichever is coarser."""
+    smooth = ndimage.gaussian_filter(array, [max(1.5 / s, 1.0) for s in spacing_mm[::-1]], truncate=3.0)
+    return np.stack(np.gradient(smooth, *spacing_mm[::-1])).astype(np.float32)
 
 
 def _union(scan: Scan, shape: tuple[int, ...]) -> np.ndarray:
@@ -250,7 +265,7 @@ def _texture(name: str, a: np.ndarray, b: np.ndarray, mask: np.ndarray, limits: 
     return _judge(f"texture of '{name}'", agreement, limits.texture, text)
 
 
-def _edge_slices(change: np.ndarray, spread: float, body: np.ndarray, limits: Limits) -> Check:
+def _edge_slices(change: np.ndarray, spread: float, body: np.ndarray, first: int, limits: Limits) -> Check:
     """The outermost slices against the median slice; Haberl et al. 2024 saw artefacts there in 5.6 % of scans."""
     covered = body.reshape(len(body), -1).sum(1)
     slices = np.flatnonzero(covered >= 0.1 * covered.max())
@@ -262,5 +277,5 @@ def _edge_slices(change: np.ndarray, spread: float, body: np.ndarray, limits: Li
     floor = 0.02 * spread + 1e-12
     worst = max((slices[0], size[0]), (slices[-1], size[-1]), key=lambda pair: pair[1])
     ratio = float(worst[1] / max(middle, floor))
-    text = f"slice {int(worst[0])} at the edge of the field changed {ratio:.1f} times as much as the median slice"
+    text = f"slice {first + int(worst[0])} at the edge of the field changed {ratio:.1f} times as much as the median slice"
     return _judge("edge slices", ratio, limits.edge_slice, text)

@@ -29,6 +29,8 @@ class MethodCard:
     keeps_scale: True where intensities keep their unit (HU, SUV) and air stays air.
     pointwise: True where the result is a monotone map of intensity alone and so cannot change structure.
     citation: the paper.
+    whole_image: True where the change belongs to the image, not to the patient (a reconstruction kernel): air and
+        couch follow, so that no rim of the old look stays around the skin. Else voxels outside the body stay.
     """
 
     name: str
@@ -40,6 +42,7 @@ class MethodCard:
     pointwise: bool
     citation: str
     reference: str = ""
+    whole_image: bool = False
 
 
 @dataclasses.dataclass
@@ -78,7 +81,7 @@ class Harmonizer(abc.ABC):
         progress(0.9, f"{self.card.title}: keeping protected structures")
         if not self.card.pointwise:
             after = protection.keep_structure(scan, after, body)
-        if self.card.keeps_scale:
+        if self.card.keeps_scale and not self.card.whole_image:
             after = np.where(body, after, scan.array)
         if not np.isfinite(after).all():
             raise InputError(

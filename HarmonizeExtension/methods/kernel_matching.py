@@ -16,9 +16,10 @@ from ..progress import CancelCheck, Progress, part
 from ..scan import Modality, Role, Scan, TargetKind
 from .base import Harmonizer, MethodCard, statistics_mask
 
-# The range of 12-bit CT. Values outside it (padding, metal on an extended scale) enter the filter clipped to it and
-# get back what was clipped, so that they pass through; no result falls below it, whatever a sharp kernel undershoots.
+# The range of 12-bit CT. Metal above it (on an extended scale) enters the filter clipped to it and gets back what was
+# clipped; no result falls below it or below the scan's own lowest value, whatever a sharp kernel undershoots.
 WINDOW_HU = (-1024.0, 3071.0)
+PADDING_HU = -1500.0  # no measurement is lower: scanners fill what lies outside the field of view with such values
 ERODE_MM = 2.0  # noise is measured this far inside a marked structure, away from its edge
 
 MEASURED_SLICES = 32  # enough for a spectrum; more would only cost time
@@ -55,6 +56,7 @@ class KernelMatching(Harmonizer):
         target=TargetKind.KERNEL,
         keeps_scale=True,
         pointwise=False,
+        whole_image=True,
         citation="Mackin et al., Invest Radiol 54:288, 2019; Samei et al., AAPM TG 233, Med Phys 46:e735, 2019",
         reference="a uniform organ, such as the liver or muscle",
     )
@@ -103,16 +105,13 @@ class KernelMatching(Harmonizer):
     def _harmonize(self, scan: Scan, body: np.ndarray, progress: Progress, cancelled: CancelCheck) -> np.ndarray:
         progress(0.0, "measuring the two kernels")
         kernel_filter = self.kernel_filter(scan, body)
-        after = scan.array
-        if not body.any():
-            return after
-        box = images.bounding_box(body, 16)
-        box = (slice(None), *box[1:])
-        before = after[box]
-        inside = np.clip(before, *WINDOW_HU)
+        before = scan.array
+        padding = before < PADDING_HU
+        inside = np.where(padding, -1000.0, np.minimum(before, WINDOW_HU[1])).astype(np.float32)
         filtered = kernel_filter.apply(inside, scan.spacing_mm, part(progress, 0.3, 1.0), cancelled)
-        after[box] = np.maximum(filtered, WINDOW_HU[0]) + (before - inside)
-        return after
+        lowest = min(WINDOW_HU[0], float(inside.min()))
+        after = np.maximum(filtered, lowest) + np.maximum(before - WINDOW_HU[1], 0)
+        return np.where(padding, before, after)
 
 
 def _kernel(kernel: KernelMTF | str) -> KernelMTF:

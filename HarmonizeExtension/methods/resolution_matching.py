@@ -47,6 +47,7 @@ class ResolutionMatching(Harmonizer):
         target=TargetKind.RESOLUTION,
         keeps_scale=True,
         pointwise=False,
+        whole_image=True,
         citation="Boellaard et al., EJNMMI 42:328, 2015; Kaalep et al., EJNMMI 45:1344, 2018",
         reference="a uniform organ, such as the liver",
     )

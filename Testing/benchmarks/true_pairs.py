@@ -35,24 +35,19 @@ PATCHES = 40  # of each range
 
 
 def ct_halves(folder: Path, kernel: str) -> list[Scan]:
-    """The lower and upper slices of a scan, with the phantom's outline as the planner's "External"."""
+    """The lower and upper slices of a scan, without any structure: what a method is given."""
     image = sitk.ReadImage(str(folder / f"ingenuity_{kernel}_1mm.nii.gz"))
-    solid = images.largest_component(sitk.GetArrayFromImage(image) > -500)
+    middle = image.GetSize()[2] // 2
+    halves = (slice(0, middle), slice(middle, None))
+    return [Scan(image[:, :, part], Modality.CT, units="HU", name=kernel) for part in halves]
+
+
+def phantom(scan: Scan) -> np.ndarray:
+    """The phantom with all that lies inside its outline, as a mask (z, y, x): where errors are measured."""
+    solid = images.largest_component(scan.array > -500)
     closed = ndimage.distance_transform_edt(~np.pad(solid, ((0, 0), (40, 40), (40, 40))), sampling=(1e3, 1, 1)) <= 30
     filled = np.stack([ndimage.binary_fill_holes(s) for s in closed])
-    outline = (ndimage.distance_transform_edt(filled, sampling=(1e3, 1, 1)) > 30)[:, 40:-40, 40:-40]
-    whole = images.mask_image(outline, image)
-    middle = image.GetSize()[2] // 2
-    return [
-        Scan(
-            image[:, :, part],
-            Modality.CT,
-            {"External": Structure("External", whole[:, :, part], frozenset())},
-            units="HU",
-            name=kernel,
-        )
-        for part in (slice(0, middle), slice(middle, None))
-    ]
+    return (ndimage.distance_transform_edt(filled, sampling=(1e3, 1, 1)) > 30)[:, 40:-40, 40:-40]
 
 
 def in_plane(scan: Scan, sigma_mm: float, sigma_slices: float = 0.0) -> Scan:
@@ -61,7 +56,7 @@ def in_plane(scan: Scan, sigma_mm: float, sigma_slices: float = 0.0) -> Scan:
 
 def patches(truth: Scan) -> dict[tuple, list[Structure]]:
     """Boxes on a regular grid inside the phantom, by the range that their mean HU in the truth lies in."""
-    array, body = truth.array, truth.structures["External"].array
+    array, body = truth.array, phantom(truth)
     size = [max(1, round(mm / s)) for mm, s in zip(PATCH_MM[::-1], truth.spacing_mm[::-1], strict=True)]
     found: dict[tuple, list] = {hu: [] for hu in HU_RANGES}
     for corner in np.ndindex(*(2 * (n // s) for n, s in zip(array.shape, size, strict=True))):
@@ -100,15 +95,15 @@ def reproducible_percent(a: np.ndarray, b: np.ndarray) -> float:
     return 100 * float(np.mean(ccc > 0.85))
 
 
-def ct_rows(source: list[Scan], target: list[Scan], smoothing: bool):
+def ct_rows(source: list[Scan], target: list[Scan], outlines: list[np.ndarray], smoothing: bool):
     """Name and the two harmonized halves of each row of the table."""
     yield "before", source
     if smoothing:
 
         def error(sigma_mm, sigma_slices):
             return sum(
-                np.abs(in_plane(s, sigma_mm, sigma_slices).array - t.array)[t.structures["External"].array].mean()
-                for s, t in zip(source, target, strict=True)
+                np.abs(in_plane(s, sigma_mm, sigma_slices).array - t.array)[outline].mean()
+                for s, t, outline in zip(source, target, outlines, strict=True)
             )
 
         sigmas = np.arange(0.45, 0.80, 0.03)
@@ -125,17 +120,12 @@ def ct_rows(source: list[Scan], target: list[Scan], smoothing: bool):
         ("filter from edges and noise (default)", "edges and noise"),
     ):
         yield title, [KernelMatching(target[1 - n], estimate=estimate).apply(source[n]) for n in (0, 1)]
-    filters = [KernelMatching(target[1 - n]).kernel_filter(s, body_mask(s)) for n, s in enumerate(source)]
-    yield (
-        "the default filter, air and table filtered too",
-        [s.with_array(f.apply(s.array, s.spacing_mm)) for f, s in zip(filters, source, strict=True)],
-    )
 
 
 def ct(folder: Path) -> None:
     soft, bone = ct_halves(folder, "UB_soft"), ct_halves(folder, "YA_bone")
     for title, source, target in (("bone to soft", bone, soft), ("soft to bone", soft, bone)):
-        rois = [patches(t) for t in target]
+        rois, outlines = [patches(t) for t in target], [phantom(t) for t in target]
         insert = [
             ndimage.binary_erosion(
                 np.abs(ndimage.median_filter(t.array, (1, 5, 5))) < 200, np.ones((1, 3, 3)), iterations=4
@@ -161,11 +151,9 @@ def ct(folder: Path) -> None:
             hu: np.concatenate([feature_values(t, r[hu]) for t, r in zip(target, rois, strict=True) if r[hu]])
             for hu in HU_RANGES
         }
-        for name, scans in ct_rows(source, target, title == "bone to soft"):
+        for name, scans in ct_rows(source, target, outlines, title == "bone to soft"):
             differences = [np.abs(s.array - t.array) for s, t in zip(scans, target, strict=True)]
-            phantom = np.concatenate(
-                [d[t.structures["External"].array] for d, t in zip(differences, target, strict=True)]
-            ).mean()
+            outlined = np.concatenate([d[m] for d, m in zip(differences, outlines, strict=True)]).mean()
             inside = np.concatenate([d[m] for d, m in zip(differences, insert, strict=True)]).mean()
             image = np.mean(differences)
             shares = [
@@ -176,7 +164,7 @@ def ct(folder: Path) -> None:
                 for hu in HU_RANGES
             ]
             print(
-                f"{name:72}{phantom:10.2f}{inside:8.2f}{image:8.2f}{noise(scans):8.2f}   "
+                f"{name:72}{outlined:10.2f}{inside:8.2f}{image:8.2f}{noise(scans):8.2f}   "
                 + "".join(f"{s:12.0f}" for s in shares)
             )
 
@@ -219,7 +207,6 @@ def pet(folder: Path) -> None:
     method = ResolutionMatching(smooth)
     fwhm = method.blur_fwhm_mm(noisy, body_mask(noisy))
     row(f"matched to the reference scan ({', '.join(f'{v:.1f}' for v in fwhm)} mm)", method.apply(noisy).array)
-    row("the same, outside the body too", gaussian_blur(noisy.array, fwhm, noisy.spacing_mm))
 
 
 def main() -> None:

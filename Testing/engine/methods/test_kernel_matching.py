@@ -73,12 +73,13 @@ def test_its_own_kernel_changes_next_to_nothing(sharp):
     assert error_inside(after, sharp) < 0.15 * error_inside(simulated_ct.scan(SOFT, 1), sharp)
 
 
-def test_grid_units_and_air_stay_and_the_mean_of_large_regions_too(sharp, other_patient):
+def test_grid_and_units_stay_and_the_mean_of_large_regions_air_among_them(sharp, other_patient):
     after = KernelMatching(other_patient).apply(sharp)
-    body = body_mask(sharp)
+    air = images.distance_mm(body_mask(sharp), sharp.spacing_mm) > 5
     assert bits(after.image) == bits(sharp.image)
     assert after.units == "HU"
-    assert np.array_equal(after.array[~body], sharp.array[~body])
+    assert after.array[air].mean() == pytest.approx(sharp.array[air].mean(), abs=0.5)
+    assert after.array[air].std() < sharp.array[air].std()  # the noise of air is the kernel's too
     water = ndimage.binary_erosion(sharp.structures["water"].array, np.ones((1, 3, 3)), iterations=6)
     assert after.array[water].mean() == pytest.approx(sharp.array[water].mean(), abs=0.5)
 
@@ -127,7 +128,7 @@ def test_values_outside_the_window_pass_through_and_nothing_falls_below_it(sharp
     metal = sharp.with_array(array)
     after = KernelMatching(SHARP, source_kernel=SOFT).apply(metal).array
     assert np.array_equal(after[:, :10], array[:, :10])
-    assert after[body_mask(metal)].min() >= WINDOW_HU[0]
+    assert after[:, 10:].min() >= min(WINDOW_HU[0], array[:, 10:].min())
     core = after[:, 81:83, 81:83]
     assert (core >= 12000 - WINDOW_HU[1]).all()
     # The excess does not spread: 5 mm off, the metal is no more than an object of the window's top would be.

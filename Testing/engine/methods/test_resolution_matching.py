@@ -62,12 +62,10 @@ def test_noise_is_measured_in_the_reference_structure(fine, coarse):
         ResolutionMatching(rough).blur_fwhm_mm(fine, body_mask(fine))
 
 
-def test_suv_grid_and_what_lies_outside_the_body_are_kept(fine):
+def test_suv_and_grid_are_kept(fine):
     after = ResolutionMatching(7.0).apply(fine)
-    body = body_mask(fine)
     assert bits(after.image) == bits(fine.image)
     assert after.units == "SUV"
-    assert np.array_equal(after.array[~body], fine.array[~body])
     assert after.array.mean() == pytest.approx(fine.array.mean(), rel=0.01)
     liver = ndimage.binary_erosion(fine.structures["liver"].array, iterations=3)
     assert after.array[liver].mean() == pytest.approx(fine.array[liver].mean(), rel=0.01)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import guard, images, pictures, report
 from .errors import RefusedError
-from .files.writing import output_folder, write_image, write_json, write_text
+from .files.writing import IMAGE_SUFFIXES, replacing_together, write_image, write_json, write_text
 from .methods.base import Harmonizer
 from .methods.preparation import Step
 from .progress import CancelCheck, Progress, never, part, silent, stop_if
@@ -101,31 +101,39 @@ class _timed:  # noqa: N801 - reads as a word of the `with` statement
         self.seconds[self.name] = self.seconds.get(self.name, 0.0) + time.perf_counter() - self.start
 
 
+VERDICT, REPORT, FEATURES, VOLUME, REFUSED = "verdict.json", "report.html", "features.csv", "harmonized", "REFUSED_"
+
+
 def write(result: CaseResult, folder: Path | str, insist: bool = False, suffix: str = ".nii.gz") -> dict[str, Path]:
     """Write harmonized volume, feature table, verdict and report into a folder; returns the path of each.
 
-    A refused result raises RefusedError after the verdict and the report are written, unless the caller insists;
-    then the volume's name says that it was refused. Raises OutputError where a file cannot be written.
+    All files appear together or none does, and then what the folder held is untouched. They take the place of the
+    files of an earlier case, so that what lies in the folder always belongs together. A refused result leaves its
+    verdict and report only and raises RefusedError, unless the caller insists; then the volume's name says that it was
+    refused. Raises OutputError where a file cannot be written.
     """
-    folder = output_folder(folder)
-    paths = {"verdict": folder / "verdict.json", "report": folder / "report.html"}
-    write_json(
-        {
-            "case": result.before.name,
-            **result.verdict.to_json(),
-            "provenance": [dict(entry) for entry in result.after.provenance],
-            "seconds": {name: round(value, 3) for name, value in result.seconds.items()},
-        },
-        paths["verdict"],
-    )
-    section = report.Section.of_case(result, pictures.before_and_after(result.before, result.after))
-    write_text(report.html([section]), paths["report"])
     refused = result.verdict.status is guard.Status.REFUSE
+    section = report.Section.of_case(result, pictures.before_and_after(result.before, result.after))
+    page = report.html([section])
+    names = {"verdict": VERDICT, "report": REPORT}
+    superseded = [FEATURES, *(f"{mark}{VOLUME}{ending}" for mark in ("", REFUSED) for ending in IMAGE_SUFFIXES)]
+    with replacing_together(folder, superseded) as staging:
+        write_json(
+            {
+                "case": result.before.name,
+                **result.verdict.to_json(),
+                "provenance": [dict(entry) for entry in result.after.provenance],
+                "seconds": {name: round(value, 3) for name, value in result.seconds.items()},
+            },
+            staging / VERDICT,
+        )
+        write_text(page, staging / REPORT)
+        if insist or not refused:
+            names["volume"] = f"{REFUSED if refused else ''}{VOLUME}{suffix}"
+            write_image(result.after.image, staging / names["volume"])
+            if result.features.rows:
+                names["features"] = FEATURES
+                result.features.to_csv(staging / FEATURES)
     if refused and not insist:
         raise RefusedError(result.verdict)
-    paths["volume"] = folder / f"{'REFUSED_' if refused else ''}harmonized{suffix}"
-    write_image(result.after.image, paths["volume"])
-    if result.features.rows:
-        paths["features"] = folder / "features.csv"
-        result.features.to_csv(paths["features"])
-    return paths
+    return {name: Path(folder) / file for name, file in names.items()}

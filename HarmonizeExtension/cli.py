@@ -10,19 +10,19 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from . import __version__, case, guard
+from . import __version__
 from .errors import Cancelled, HarmonizeError, InputError, OutputError, RefusedError
-from .files.reading import UNITS, read_scan
-from .files.writing import output_folder
-from .methods import catalogue
-from .methods.preparation import BiasFieldCorrection, Resampling
-from .methods.statistical import StandardScale
 from .progress import Progress, silent
-from .radiomics.extraction import extract
-from .radiomics.settings import Settings
-from .scan import Modality, Scan
 
+if TYPE_CHECKING:
+    from .scan import Scan
+
+# Each command imports what it needs when it runs: `harmonize methods` answers at once, and Ctrl-C is heard early.
+
+MODALITIES = ("MR", "CT", "PET")
 DONE, BAD_INPUT, REFUSED, NOT_WRITTEN, INTERRUPTED = 0, 2, 3, 4, 130
 
 
@@ -92,11 +92,12 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--out", required=True, metavar="DIR", help="the model folder")
 
     methods = _command(commands, "methods", _methods, "list the methods")
-    methods.add_argument("--modality", choices=[m.value for m in Modality], help="only those that fit")
+    methods.add_argument("--modality", choices=MODALITIES, help="only those that fit")
 
     demo = _command(commands, "demo", _demo, "a simulated case from three scanners, or your own scan, start to end")
     demo.add_argument("--input", metavar="VOLUME", help="your own scan instead of the simulated case")
     demo.add_argument("--segmentation", metavar="SEG", help="its structures")
+    demo.add_argument("--modality", choices=MODALITIES, help="of your own scan; MR by default")
     demo.add_argument("--out", default="demo", metavar="DIR", help="folder for the results (default: demo)")
     return parser
 
@@ -113,46 +114,75 @@ def _add_scan(parser: argparse.ArgumentParser, segmentation_required: bool = Fal
     parser.add_argument(
         "--segmentation", metavar="FILE", required=segmentation_required, help="mask, label map, .seg.nrrd or RTSTRUCT"
     )
-    parser.add_argument("--modality", choices=[m.value for m in Modality], help="needed where the file does not say it")
-    parser.add_argument("--units", choices=UNITS, help="of a PET file that does not say them")
+    parser.add_argument("--modality", choices=MODALITIES, help="needed where the file does not say it")
+    parser.add_argument("--units", metavar="HU|SUV|Bq/ml", help="of a PET file that does not say them")
 
 
 def _read(options, **roles) -> Scan:
+    from .files.reading import read_scan
+
     scan = read_scan(options.volume, modality=options.modality, segmentation=options.segmentation, units=options.units)
     return scan.with_roles(**roles) if scan.structures or any(roles.values()) else scan
 
 
+def _notes(scan: Scan) -> list[str]:
+    """What was decided while reading, such as a mask brought to the scan's grid."""
+    return [entry["note"] for entry in scan.provenance if "note" in entry]
+
+
 def _apply(options, progress: Progress) -> dict:
+    from . import case
+    from .files.writing import output_folder
+    from .methods import catalogue
+    from .methods.preparation import BiasFieldCorrection, Resampling
+    from .radiomics.settings import Settings
+
     method = catalogue.method(options.method)
-    output_folder(options.out)
     progress(0.0, "Reading")
     options.modality = options.modality or catalogue.implied_modality(method.card, options.volume)
     scan = _read(options, reference=options.reference, protected=options.protect, measured=options.measure)
     target = catalogue.target_from_text(method.card, options.target, scan.modality) if options.target else None
+    harmonizer = method.for_target(target)
+    harmonizer.check(scan)
     steps = [BiasFieldCorrection()] if options.n4 else []
     if options.spacing is not None:
         steps.append(Resampling((options.spacing,) * 3))
     settings = Settings.load(options.settings) if options.settings else None
-    result = case.run(scan, method.for_target(target), steps, settings, progress)
+    output_folder(options.out)  # a folder that cannot be written is better known before the work than after it
+    result = case.run(scan, harmonizer, steps, settings, progress)
     paths = case.write(result, options.out, options.insist)
     return {
         "verdict": result.verdict.status.value,
         "reasons": list(result.verdict.reasons),
+        "notes": _notes(scan),
         "seconds": {name: round(value, 2) for name, value in result.seconds.items()},
         "files": {name: str(path) for name, path in paths.items()},
     }
 
 
 def _radiomics(options, progress: Progress) -> dict:
+    from .files.writing import output_folder
+    from .radiomics.extraction import extract
+    from .radiomics.settings import Settings
+
     progress(0.0, "Reading")
     scan = _read(options)
     settings = Settings.load(options.settings) if options.settings else Settings.for_modality(scan.modality)
+    output_folder(Path(options.out).parent)
     features = extract(scan, settings, case=scan.name, progress=progress)
     features.to_csv(options.out)
-    return {"rows": len(features.rows), "features": len(features.features), "files": {"features": options.out}}
+    return {
+        "rows": len(features.rows),
+        "features": len(features.features),
+        "notes": _notes(scan),
+        "files": {"features": options.out},
+    }
 
 
 def _compare(options, progress: Progress) -> dict:
+    from . import guard
+    from .files.reading import read_scan
+
     progress(0.0, "Reading")
     before = _read(options, protected=options.protect)
     after = read_scan(options.after, modality=before.modality, units=before.units or None)
@@ -161,11 +191,16 @@ def _compare(options, progress: Progress) -> dict:
     return {
         "verdict": verdict.status.value,
         "reasons": list(verdict.reasons),
+        "notes": _notes(before),
         "checks": [check.text for check in verdict.checks],
     }
 
 
 def _fit(options, progress: Progress) -> dict:
+    from .files.reading import read_scan
+    from .methods import catalogue
+    from .methods.statistical import Nyul, StandardScale
+
     segmentations = options.segmentations or [None] * len(options.volumes)
     if len(segmentations) != len(options.volumes):
         raise InputError(
@@ -174,7 +209,8 @@ def _fit(options, progress: Progress) -> dict:
     scans = []
     for number, (volume, segmentation) in enumerate(zip(options.volumes, segmentations, strict=True)):
         progress(number / len(options.volumes), f"Reading {volume}")
-        scan = read_scan(volume, modality=Modality.MR, segmentation=segmentation)
+        modality = catalogue.implied_modality(Nyul.card, volume)
+        scan = read_scan(volume, modality=modality, segmentation=segmentation)
         scans.append(scan.with_roles(reference=options.reference))
     scale = StandardScale.fit(scans)
     scale.save(options.out)
@@ -182,6 +218,9 @@ def _fit(options, progress: Progress) -> dict:
 
 
 def _methods(options, progress: Progress) -> dict:
+    from .methods import catalogue
+    from .scan import Modality
+
     modality = Modality(options.modality) if options.modality else None
     return {
         "methods": [
@@ -201,7 +240,7 @@ def _methods(options, progress: Progress) -> dict:
 def _demo(options, progress: Progress) -> dict:
     from . import demo
 
-    return demo.run(options.out, options.input, options.segmentation, progress)
+    return demo.run(options.out, options.input, options.segmentation, options.modality, progress)
 
 
 def _in_words(answer: dict) -> str:

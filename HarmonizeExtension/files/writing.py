@@ -11,7 +11,7 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
@@ -56,6 +56,45 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         raise OutputError(f"'{path}' could not be written: {_reason(error)}") from error
     finally:
         _remove(temporary)
+
+
+@contextlib.contextmanager
+def replacing_together(folder: str | os.PathLike, superseded: Iterable[str] = ()) -> Iterator[Path]:
+    """A hidden folder inside `folder` to write files to; all of them move into `folder` when the block succeeds.
+
+    superseded: names of files of an earlier result, removed from `folder` unless they are written anew.
+    Whatever happens inside the block or while the files are moved (an error, Cancelled, Ctrl-C), `folder` holds what
+    it held before. Raises OutputError, naming path and reason, for every OSError inside the block.
+    """
+    folder = output_folder(folder)
+    new, old = (folder / f".{secrets.token_hex(4)}.{what}" for what in ("new", "old"))
+    moved: list[tuple[Path, Path]] = []
+
+    def move(source: Path, place: Path) -> None:
+        moved.append((source, place))
+        os.replace(source, place)
+
+    try:
+        new.mkdir()
+        yield new
+        old.mkdir()
+        names = [path.name for path in new.iterdir()]
+        for name in {*names, *superseded}:
+            if (folder / name).is_file():
+                move(folder / name, old / name)
+        for name in names:
+            move(new / name, folder / name)
+        moved.clear()
+    except OutputError as error:
+        raise OutputError(str(error).replace(str(new), str(folder))) from error
+    except OSError as error:
+        raise OutputError(f"the results could not be written to '{folder}': {_reason(error)}") from error
+    finally:
+        for source, place in reversed(moved):
+            with contextlib.suppress(FileNotFoundError):  # the last move may not have happened
+                os.replace(place, source)
+        _remove(new)
+        _remove(old)
 
 
 def _replace_folder(new: Path, path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from scipy import ndimage, signal
+from scipy import ndimage
 
 from ..body import body_mask
 from ..errors import InputError, ModelError
@@ -116,6 +116,8 @@ def histogram_peak(values: np.ndarray, last: bool) -> float:
 
     Peaks lower than a fifth of the highest one are a rare tail, not a tissue (Shinohara et al. 2014).
     """
+    from scipy import signal  # importing it takes half a second, which listing the methods should not
+
     low, high = np.quantile(values, [0.001, 0.999])
     count, edges = np.histogram(values, bins=512, range=(low, high if high > low else low + 1))
     # A bandwidth of a twentieth of the spread separates grey from white matter and ignores noise and rounding.
@@ -163,6 +165,8 @@ class StandardScale:
             raise InputError(f"percentiles {percentiles} must rise within 0 to 100, at least three of them")
         rows, references = [], set()
         for scan in scans:
+            if scan.modality is not Modality.MR:
+                raise InputError(f"a standard scale is for MR; '{scan.name}' is {scan.modality.value}, leave it out")
             values = statistics_values(scan, body_mask(scan))
             found = np.percentile(values, percentiles)
             rows.append(low + (found - found[0]) / (found[-1] - found[0]) * (high - low))

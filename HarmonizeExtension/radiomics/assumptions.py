@@ -17,16 +17,14 @@ CONFOUNDED_SHARE = 0.25
 
 
 def small_batches(batch: Sequence[str], covariates: int = 0) -> tuple[str, ...]:
-    """One sentence for each batch with fewer scans than the rule of 20 for each covariate asks; sorted by batch."""
+    """A sentence naming the batches with fewer scans than the rule of 20 for each covariate asks; none if all have."""
     needed = MINIMUM_SCANS * max(covariates, 1)
     labels, counts = np.unique(np.asarray(batch, dtype=str), return_counts=True)
-    why = f"the {covariates} covariates" if covariates > 1 else "a stable estimate"
-    return tuple(
-        f"batch '{label}' has {count} scans, fewer than the {needed} that {why} need{'' if covariates > 1 else 's'}; "
-        "its correction is uncertain"
-        for label, count in zip(labels, counts, strict=True)
-        if count < needed
-    )
+    small = [f"'{label}' ({count})" for label, count in zip(labels, counts, strict=True) if count < needed]
+    if not small:
+        return ()
+    why = f"{needed} scans that {covariates} covariates need" if covariates > 1 else f"{needed} scans"
+    return (f"batches with fewer than the {why}: {', '.join(small)}; their correction is uncertain",)
 
 
 def confounded(

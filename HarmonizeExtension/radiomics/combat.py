@@ -162,7 +162,7 @@ class ComBat:
         """
         self._check_fitted()
         label = str(label)
-        values, batch = _table(values, [label] * len(values))
+        values, _ = _table(values, [label] * len(values))
         self._check_features(values)
         if label in self.batches_:
             raise InputError(f"batch '{label}' is in the fit already; transform its scans")

@@ -37,7 +37,7 @@ def images(
     laplacian: `laplacian_of_gaussian`, or one that remembers what it did. One too wide for the image is left out.
     """
     if image_type == "Original":
-        yield "original", array[box]
+        yield "original", array[box].copy()  # the array may be a view of an image that goes away
     elif image_type == "LoG":
         for sigma in settings.log_sigmas_mm:
             if _log_fits(array.shape, spacing_mm, sigma):

@@ -38,7 +38,26 @@ class HarmonizeModule(ScriptedLoadableModule):
             "not for dose calculation."
         )
         self.parent.acknowledgementText = _("Each method names its paper in the panel.")
-        slicer.app.connect("startupCompleted()", registerSampleData)
+        slicer.app.connect("startupCompleted()", onStartup)
+
+
+def onStartup():
+    """What the module offers to the rest of Slicer, once all modules are there."""
+    registerSampleData()
+    registerSegmentStatisticsPlugin()
+    # Table files keep six digits: take the exact values from the text nodes that are saved with them.
+    slicer.mrmlScene.AddObserver(slicer.mrmlScene.EndImportEvent, lambda caller, event: restoreExactValues())
+
+
+def registerSegmentStatisticsPlugin():
+    """The features in Segment Statistics, unless that module is switched off."""
+    try:
+        from SegmentStatistics import SegmentStatisticsLogic
+    except ImportError:
+        return
+    from HarmonizeModuleLib.segmentStatisticsPlugin import HarmonizeRadiomicsPlugin
+
+    SegmentStatisticsLogic.registerPlugin(HarmonizeRadiomicsPlugin())
 
 
 class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -67,9 +86,9 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for name in Settings.names():
             self.ui.settingsCombo.addItem(name, name)
         self.ui.progressBar.setVisible(False)
+        self._say("")
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndBatchProcessEvent, self.onSceneEndBatchProcess)
         self.ui.applyButton.connect("clicked(bool)", self.onApplyButton)
         self.ui.settingsCombo.connect("currentIndexChanged(int)", self.onSettings)
         self.initializeParameterNode()
@@ -87,10 +106,7 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def exit(self):
         """Called each time the user opens another module."""
-        if self._parameterNode:
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-            self._parameterNodeGuiTag = None
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
+        self._disconnect()
 
     def onReload(self):
         """Developer's reload: the library and the engine are read again too."""
@@ -106,14 +122,10 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(None)
         self.results.clear()
 
-    def onSceneEndClose(self, caller, event):
-        """A new parameter node for the empty scene, if the panel is open."""
+    def onSceneEndBatchProcess(self, caller, event):
+        """The scene was closed or read from a file, and every widget knows it: show its parameter node."""
         if self.parent.isEntered:
             self.initializeParameterNode()
-
-    def onSceneEndImport(self, caller, event):
-        """Table files keep six digits: take the exact values from the text nodes saved with them."""
-        restoreExactValues()
 
     def initializeParameterNode(self):
         """The scene's parameter node, with the first scan selected to save a click."""
@@ -122,12 +134,12 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
             if first is not None and not first.IsA("vtkMRMLLabelMapVolumeNode"):
                 self._parameterNode.inputVolume = first
+        if self.results.empty:
+            self.results.restore(self._parameterNode.outputVolume, self._parameterNode.featureTable)
 
     def setParameterNode(self, parameterNode):
         """Show and observe a parameter node; None when the scene closes."""
-        if self._parameterNode:
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
+        self._disconnect()
         self._parameterNode = parameterNode
         if parameterNode:
             self._parameterNodeGuiTag = parameterNode.connectGui(self.ui)
@@ -136,6 +148,12 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.method.setParameterNode(parameterNode)
         self._onParameters()
 
+    def _disconnect(self):
+        if self._parameterNodeGuiTag is not None:
+            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
+            self._parameterNodeGuiTag = None
+            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
+
     def onSettings(self, index=None):
         """The radiomics settings were chosen."""
         if self._parameterNode and not self._running:
@@ -143,7 +161,11 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _onParameters(self, caller=None, event=None):
         p = self._parameterNode
-        if p is None or self._running:
+        if self._running or slicer.mrmlScene.IsBatchProcessing():
+            return
+        if p is None:
+            self.ui.applyButton.enabled = False
+            self.ui.applyButton.toolTip = _("The scene is closed")
             return
         self.inputs.refresh()
         self.method.refresh(self.inputs.modality())
@@ -170,13 +192,17 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.ui.applyButton.enabled = False
             return
         self._setRunning(True)
+        self.results.clear()
+        outcome = ""
         try:
             with slicer.util.tryWithErrorDisplay(_("The scan was not harmonized.")):
-                self._apply()
+                outcome = self._apply()
         finally:
             self._setRunning(False)
+            self._say(outcome)
 
-    def _apply(self):
+    def _apply(self) -> str:
+        """Run the logic and show what comes of it; returns the outcome in words."""
         p = self._parameterNode
         inputVolume = p.inputVolume
         try:
@@ -199,22 +225,27 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 cancelled=lambda: self._cancelRequested,
             )
         except Cancelled:
-            self.ui.progressLabel.text = _("Cancelled; nothing was written.")
-            return
+            return _("Cancelled; nothing was written.")
         except RefusedError as refused:
-            self.results.show(refused.verdict, None, inputVolume, None)
-            return
+            self.results.show(refused.verdict, None, inputVolume, None, None)
+            return _("Refused; nothing was written.")
         p.outputVolume, p.featureTable = result.outputVolume, result.featureTable
-        self.results.show(result.verdict, result.case.features, inputVolume, result.outputVolume)
+        self.results.show(result.verdict, result.case.features, inputVolume, result.outputVolume, result.featureTable)
         slicer.util.setSliceViewerLayers(background=result.outputVolume)
+        return _("Done: {name}").format(name=result.outputVolume.GetName())
 
     def _onProgress(self, fraction, text):
         self.ui.progressBar.value = int(100 * fraction)
-        self.ui.progressLabel.text = text
+        self._say(text)
         # Lets Cancel be clicked and the window repaint, at most ten times a second.
         if time.monotonic() - self._lastEvents > 0.1:
             slicer.app.processEvents()
             self._lastEvents = time.monotonic()
+
+    def _say(self, text):
+        """A line under the button; no line where there is nothing to say."""
+        self.ui.progressLabel.text = text
+        self.ui.progressLabel.setVisible(bool(text))
 
     def _setRunning(self, running):
         self._running, self._cancelRequested = running, False
@@ -225,7 +256,8 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.applyButton.enabled = True
         self.ui.progressBar.setVisible(running)
         if running:
-            self.ui.progressLabel.text = ""
+            self.ui.progressBar.value = 0
+            self._say("")
         else:
             self._onParameters()
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import SimpleITK as sitk
 import slicer
 from slicer.i18n import tr as _
 
-from HarmonizeExtension import comparison
+from HarmonizeExtension import comparison, images
 from HarmonizeExtension.scan import Modality, Scan
 
 from . import scene
@@ -49,14 +50,26 @@ def showDifference(inputVolume, outputVolume):
     return volume
 
 
+def showTable(tableNode) -> None:
+    """The whole table below the slice views."""
+    layout = slicer.app.layoutManager()
+    layout.setLayout(slicer.modules.tables.logic().GetLayoutWithTable(layout.layout))
+    application = slicer.app.applicationLogic()
+    application.GetSelectionNode().SetActiveTableID(tableNode.GetID())
+    application.PropagateTableSelection()
+
+
 def _scans(inputVolume, outputVolume) -> tuple[Scan, Scan]:
+    """Before and after on the grid of the result, which is not that of the input after resampling."""
     modality = Modality.parse(scene.modalityOf(outputVolume))
-    return tuple(
-        Scan(scene.imageFromVolume(node), modality, units=units, name=node.GetName())
-        for node, units in (
-            (inputVolume, scene.unitsOf(inputVolume, modality)),
-            (outputVolume, outputVolume.GetAttribute(scene.UNITS_ATTRIBUTE) or ""),
-        )
+    before, after = (scene.imageFromVolume(node) for node in (inputVolume, outputVolume))
+    if not images.same_grid(before, after):
+        before = images.resample(before, after, outside=float(sitk.GetArrayViewFromImage(before).min()))
+    return (
+        Scan(before, modality, units=scene.unitsOf(inputVolume, modality), name=inputVolume.GetName()),
+        Scan(
+            after, modality, units=outputVolume.GetAttribute(scene.UNITS_ATTRIBUTE) or "", name=outputVolume.GetName()
+        ),
     )
 
 
@@ -70,6 +83,7 @@ def _displayVolume(what: str, array: np.ndarray, inputVolume, outputVolume):
         volume.SetSaveWithScene(False)
         outputVolume.SetNodeReferenceID(role, volume.GetID())
     slicer.util.updateVolumeFromArray(volume, np.ascontiguousarray(array, dtype=np.float32))
+    volume.GetImageData().SetExtent(outputVolume.GetImageData().GetExtent())
     volume.CopyOrientation(outputVolume)
     volume.SetAndObserveTransformNodeID(outputVolume.GetTransformNodeID())
     volume.CreateDefaultDisplayNodes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -20,7 +21,7 @@ from HarmonizeExtension.guard import Status, Verdict
 from HarmonizeExtension.methods import catalogue
 from HarmonizeExtension.methods.base import MethodCard
 from HarmonizeExtension.methods.preparation import BiasFieldCorrection, Resampling, Step
-from HarmonizeExtension.progress import CancelCheck, Progress, never, silent
+from HarmonizeExtension.progress import CancelCheck, Progress, never, silent, stop_if
 from HarmonizeExtension.radiomics.settings import Settings
 from HarmonizeExtension.radiomics.table import FeatureTable
 
@@ -94,6 +95,11 @@ class HarmonizeModuleLogic(ScriptedLoadableModuleLogic):
             steps.append(Resampling((commonSpacing,) * 3))
         chosen = settings if isinstance(settings, Settings) else Settings.load(settings) if settings else None
         result = case.run(scan, harmonizer.for_target(goal), steps, chosen, progress, cancelled)
+        stop_if(cancelled)
+        if inputVolume.GetScene() is None:
+            raise InputError(
+                _("'{name}' was removed from the scene meanwhile; nothing was written").format(name=scan.name)
+            )
         if result.verdict.status is Status.REFUSE and not insist:
             raise RefusedError(result.verdict)
         # From here on the scene changes; whatever could fail has been done.
@@ -106,7 +112,7 @@ class HarmonizeModuleLogic(ScriptedLoadableModuleLogic):
         self,
         outputFolder: str | os.PathLike | None = None,
         volumes: Iterable | None = None,
-        report: Callable[[dict], None] | None = None,
+        report: Callable[[dict, Result | None], None] | None = None,
         cancelled: CancelCheck | None = None,
         **options,
     ) -> list[dict]:
@@ -114,6 +120,7 @@ class HarmonizeModuleLogic(ScriptedLoadableModuleLogic):
 
         volumes: volume nodes; every scan of the scene when None (results, references and doses are left out).
         outputFolder: where `verdicts.csv` and `features.csv` are written; nowhere when None.
+        report: called after each volume with its row and its Result, None where it has none.
         options: as for `process`; each volume takes the segmentation that was drawn on it. A segment that an option
             names and that a volume lacks is an error of that volume.
         Returns a row for each volume: volume, status (pass, review, refuse or error), reasons, outputVolume.
@@ -123,7 +130,7 @@ class HarmonizeModuleLogic(ScriptedLoadableModuleLogic):
         for volume in list(_scansOfScene(options.get("target")) if volumes is None else volumes):
             if cancelled is not None and cancelled():
                 break
-            row = {"volume": volume.GetName(), "status": "error", "reasons": "", "outputVolume": ""}
+            row, result = errorRow(volume.GetName(), ""), None
             try:
                 result = self.process(
                     volume, options.get("segmentation") or segmentationOf(volume), **_without(options)
@@ -144,11 +151,9 @@ class HarmonizeModuleLogic(ScriptedLoadableModuleLogic):
                 tables.append(result.case.features)
             rows.append(row)
             if report is not None:
-                report(row)
+                report(row, result)
         if folder is not None:
-            _writeRows(rows, folder / "verdicts.csv")
-            if tables:
-                FeatureTable.merged(tables).to_csv(folder / "features.csv")
+            writeTables(rows, tables, folder)
         return rows
 
 
@@ -187,15 +192,35 @@ def _scansOfScene(target) -> list:
 
 def segmentationOf(volume):
     """The segmentation that was drawn on a volume, or None."""
-    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
     for segmentation in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
-        if segmentation.GetNodeReference(role) is volume:
+        if drawnOn(segmentation) is volume:
             return segmentation
     return None
 
 
-def _writeRows(rows: list[dict], path: Path) -> None:
+def drawnOn(segmentation):
+    """The volume that a segmentation was drawn on, or None where it does not say."""
+    return segmentation.GetNodeReference(slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole())
+
+
+def errorRow(name: str, reason: str) -> dict:
+    """The row of a volume that could not be harmonized."""
+    return {"volume": name, "status": "error", "reasons": reason, "outputVolume": ""}
+
+
+def writeTables(rows: list[dict], tables: list[FeatureTable], folder: Path) -> None:
+    """`verdicts.csv`, and `features.csv` where anything was measured. Raises OutputError.
+
+    Values of different radiomics settings cannot be compared: a second kind goes to `features_2.csv`, and so on.
+    """
+    path = folder / "verdicts.csv"
     with replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, ["volume", "status", "reasons", "outputVolume"])
+        writer = csv.DictWriter(stream, list(errorRow("", "")), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+    kinds: dict[str, list[FeatureTable]] = {}
+    for table in tables:
+        if table.rows:
+            kinds.setdefault(json.dumps(table.metadata["settings"], sort_keys=True), []).append(table)
+    for number, kind in enumerate(kinds.values(), start=1):
+        FeatureTable.merged(kind).to_csv(folder / f"features{f'_{number}' if number > 1 else ''}.csv")

@@ -1,15 +1,27 @@
 """The method section: what fits the modality, from the catalogue, and the target that the method asks for."""
 
+import slicer
 from slicer.i18n import tr as _
 
 from HarmonizeExtension.methods import catalogue
 from HarmonizeExtension.methods.base import MethodCard
+from HarmonizeExtension.physics.ct_kernel import GENERIC_KERNELS
 from HarmonizeExtension.scan import Modality, TargetKind
 
+from .logic import drawnOn, segmentationOf
+
 VOLUME_TARGETS = (TargetKind.SCAN, TargetKind.KERNEL, TargetKind.RESOLUTION)
-TEXT_TARGETS = {
-    TargetKind.KERNEL: (_("Kernel:"), _("Name of the wanted kernel; or choose a reference scan above.")),
-    TargetKind.RESOLUTION: (_("Resolution (mm):"), _("Wanted FWHM in mm; or choose a reference scan above.")),
+TEXT_TARGETS = {  # label, tool tip, and what is offered to choose
+    TargetKind.KERNEL: (
+        _("or kernel:"),
+        _("A generic kernel, where there is no reference scan of the wanted one."),
+        tuple(GENERIC_KERNELS),
+    ),
+    TargetKind.RESOLUTION: (
+        _("or FWHM (mm):"),
+        _("The wanted resolution, where there is no reference scan; the phantoms of the scanners to match tell it."),
+        ("6", "7", "8"),
+    ),
 }
 
 
@@ -19,19 +31,25 @@ class MethodPanel:
     def __init__(self, ui):
         self.ui = ui
         self._parameterNode = None
+        self._targetVolume = None
         self._filling = False
+        ui.targetTextCombo.lineEdit().setPlaceholderText(_("choose or type"))
+        ui.targetTextCombo.connect("editTextChanged(QString)", self._onText)
         ui.methodCombo.connect("currentIndexChanged(int)", self._onMethod)
         ui.targetFolderEdit.connect("currentPathChanged(QString)", self._onFolder)
 
     def setParameterNode(self, parameterNode) -> None:
         """The parameter node to show; None when the scene closes."""
         self._parameterNode = parameterNode
+        self._targetVolume = parameterNode.targetVolume if parameterNode else None
 
     def refresh(self, modality: Modality | None) -> None:
         """Offer the methods that fit the modality (all where it is not known yet) and ask for the method's target."""
         p = self._parameterNode
         if p is None:
             return
+        if p.targetVolume is not self._targetVolume:
+            self._onTargetVolume(p)
         self._filling = True
         combo, cards = self.ui.methodCombo, catalogue.cards(modality)
         if [combo.itemData(i) for i in range(combo.count)] != [card.name for card in cards]:
@@ -39,11 +57,11 @@ class MethodPanel:
             for card in cards:
                 combo.addItem(card.title, card.name)
         if p.method not in [card.name for card in cards]:
-            p.method = cards[0].name
+            self._setMethod(p, cards[0].name)
         combo.currentIndex = combo.findData(p.method)
         self.ui.targetFolderEdit.currentPath = p.targetFolder
-        self._filling = False
         self._showTarget(self.card(), modality)
+        self._filling = False
 
     def card(self) -> MethodCard:
         """The card of the chosen method."""
@@ -67,8 +85,8 @@ class MethodPanel:
             wanted = {
                 TargetKind.SCAN: _("Choose a reference scan"),
                 TargetKind.MODEL: _("Choose a model folder"),
-                TargetKind.KERNEL: _("Choose a reference scan, or type the name of a kernel"),
-                TargetKind.RESOLUTION: _("Choose a reference scan, or type a resolution in mm"),
+                TargetKind.KERNEL: _("Choose a reference scan or a kernel"),
+                TargetKind.RESOLUTION: _("Choose a reference scan or a resolution in mm"),
             }
             return wanted[card.target]
         if card.target in VOLUME_TARGETS and p.targetVolume is p.inputVolume and p.inputVolume is not None:
@@ -76,12 +94,12 @@ class MethodPanel:
         return ""
 
     def _showTarget(self, card: MethodCard, modality: Modality | None) -> None:
-        ui = self.ui
+        p, ui = self._parameterNode, self.ui
         hint = _("Reference structure: {hint}.").format(hint=card.reference) if card.reference else ""
         ui.summaryLabel.text = f"{_(card.summary)} {hint}\n{card.citation}"
         shown = {
             "targetVolume": card.target in VOLUME_TARGETS,
-            "targetSegmentation": card.target in VOLUME_TARGETS,
+            "targetSegmentation": card.target in VOLUME_TARGETS and bool(p.referenceSegment),
             "targetFolder": card.target is TargetKind.MODEL,
             "targetText": card.target in TEXT_TARGETS,
         }
@@ -89,20 +107,50 @@ class MethodPanel:
             "targetVolume": (ui.targetVolumeLabel, ui.targetVolumeSelector),
             "targetSegmentation": (ui.targetSegmentationLabel, ui.targetSegmentationSelector),
             "targetFolder": (ui.targetFolderLabel, ui.targetFolderEdit),
-            "targetText": (ui.targetTextLabel, ui.targetTextEdit),
+            "targetText": (ui.targetTextLabel, ui.targetTextCombo),
         }
         for name, pair in widgets.items():
             for widget in pair:
                 widget.setVisible(shown[name])
         if card.target in TEXT_TARGETS:
-            ui.targetTextLabel.text, ui.targetTextEdit.toolTip = TEXT_TARGETS[card.target]
+            self._showText(p, *TEXT_TARGETS[card.target])
         isMR = modality in (None, Modality.MR) and card.name != "n4"
         for widget in (ui.biasLabel, ui.biasCheckBox):
             widget.setVisible(isMR)
 
+    def _showText(self, p, label: str, toolTip: str, offered: tuple[str, ...]) -> None:
+        combo = self.ui.targetTextCombo
+        self.ui.targetTextLabel.text = label
+        if [combo.itemText(i) for i in range(combo.count)] != ["", *offered]:
+            combo.clear()
+            combo.addItems(["", *offered])
+        if combo.currentText != p.targetText:
+            combo.setEditText(p.targetText)
+        combo.enabled = p.targetVolume is None
+        combo.toolTip = toolTip if combo.enabled else _("The reference scan says it; choose none there to type it.")
+
+    def _onTargetVolume(self, p) -> None:
+        """Another reference scan: its own segmentation goes with it."""
+        self._targetVolume = p.targetVolume
+        known = p.targetSegmentation
+        if p.targetVolume is not None and (known is None or drawnOn(known) not in (None, p.targetVolume)):
+            p.targetSegmentation = segmentationOf(p.targetVolume)
+
+    def _onText(self, text) -> None:
+        if self._parameterNode is not None and not self._filling:
+            self._parameterNode.targetText = text
+
     def _onMethod(self, index=None) -> None:
         if self._parameterNode is not None and not self._filling and self.ui.methodCombo.currentIndex >= 0:
-            self._parameterNode.method = self.ui.methodCombo.currentData
+            self._setMethod(self._parameterNode, self.ui.methodCombo.currentData)
+
+    @staticmethod
+    def _setMethod(p, name: str) -> None:
+        """Another method; what was typed for one kind of target means nothing for another."""
+        with slicer.util.NodeModify(p):
+            if p.targetText and catalogue.method(name).card.target is not catalogue.method(p.method).card.target:
+                p.targetText = ""
+            p.method = name
 
     def _onFolder(self, path) -> None:
         if self._parameterNode is not None and not self._filling:

@@ -19,7 +19,7 @@ from HarmonizeExtension import images
 from HarmonizeExtension.errors import InputError
 from HarmonizeExtension.files.dicom import acquisition
 from HarmonizeExtension.files.rtstruct import mask_of_contours
-from HarmonizeExtension.guard import Status, Verdict
+from HarmonizeExtension.guard import Check, Status, Verdict
 from HarmonizeExtension.scan import Acquisition, Modality, Scan, Structure
 
 # What we leave on nodes; one prefix, so that a user can see and remove it.
@@ -344,9 +344,13 @@ def _setVoxels(scan: Scan, inputVolume, outputVolume) -> None:
     array = np.ascontiguousarray(sitk.GetArrayViewFromImage(scan.image))
     imageData = vtk.vtkImageData()
     if inputVolume is not None and images.same_grid(scan.image, imageFromVolume(inputVolume)):
-        # The input's own spacing, directions, origin and extent, not ones computed back and forth: equal to the bit.
+        # The input's own numbers: even CopyOrientation takes the matrix apart and may be off by a last bit.
+        directions = [[0.0] * 3 for _row in range(3)]
+        inputVolume.GetIJKToRASDirections(directions)
+        outputVolume.SetIJKToRASDirections(directions)
+        outputVolume.SetSpacing(inputVolume.GetSpacing())
+        outputVolume.SetOrigin(inputVolume.GetOrigin())
         imageData.SetExtent(inputVolume.GetImageData().GetExtent())
-        outputVolume.CopyOrientation(inputVolume)
     else:
         imageData.SetDimensions(array.shape[::-1])
         matrix = LPS_FROM_RAS @ images.index_to_physical(scan.image)
@@ -381,6 +385,15 @@ def writeVerdict(verdict: Verdict, after: Scan, inputVolume, outputVolume):
     node.SetText(json.dumps(content, indent=1))
     besideInHierarchy(inputVolume, node)
     return node
+
+
+def readVerdict(outputVolume) -> Verdict | None:
+    """The verdict that `writeVerdict` left with a result; None for a volume that is none."""
+    node = outputVolume.GetNodeReference(VERDICT_ATTRIBUTE)
+    if node is None:
+        return None
+    checks = json.loads(node.GetText())["checks"]
+    return Verdict(tuple(Check(**{**check, "status": Status(check["status"])}) for check in checks))
 
 
 def besideInHierarchy(inputNode, node) -> None:

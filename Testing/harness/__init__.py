@@ -8,6 +8,7 @@
     pythonqt.py          PySide6 made to behave like PythonQt
     ctkwidgets.py, mrmlwidgets.py   the few CTK and qMRML widgets a panel uses
     application.py       slicer.app with Qt, and the loader of scripted modules
+    script.py            `Slicer --no-main-window --python-script`, as a process
     slicer_layer/        stand-in for Slicer's own Python files (ScriptedLoadableModule, parameterNodeWrapper, i18n)
 
 Without Qt: `from Testing.harness import scene; scene.start()`.

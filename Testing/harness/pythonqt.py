@@ -8,8 +8,10 @@
 - A dialog that would wait for the user raises RuntimeError.
 """
 
+import ctypes
 import enum
 import re
+import sys
 import types
 import weakref
 
@@ -26,6 +28,7 @@ def apply():
     """Patch every QObject class of PySide6; calling it again changes nothing."""
     if hasattr(QtCore.QObject, "className"):
         return
+    _makeNoneLast()
     modules = (QtCore, QtGui, QtWidgets, QtUiTools)
     everything = [getattr(module, name) for module in modules for name in dir(module)]  # vars() is lazy in PySide6
     classes = {c for c in everything if isinstance(c, type) and issubclass(c, QtCore.QObject)}
@@ -45,6 +48,15 @@ def apply():
     QtCore.QObject.delete = lambda self: shiboken6.delete(self)
     QtCore.QObject.__bool__ = lambda self: shiboken6.isValid(self)
     _forbidModalDialogs()
+
+
+def _makeNoneLast():
+    """PySide6 6.12 gives None back without a reference, as if it were immortal; before Python 3.12 they would run out.
+
+    Each call that returns nothing takes one, and with the last one the interpreter aborts.
+    """
+    if sys.version_info < (3, 12):
+        ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
 
 
 def _forbidModalDialogs():

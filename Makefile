@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint benchmarks clean
+.PHONY: demo test lint benchmarks pictures clean
 
 demo: $(VENV)/ready
 	$(RUN) -m Testing.demo --out demo $(if $(INPUT),--input "$(INPUT)") $(if $(SEGMENTATION),--segmentation "$(SEGMENTATION)")
@@ -26,6 +26,12 @@ $(VENV)/ready: pyproject.toml
 	$(RUN) -m pip install --quiet torch==2.13.0
 	CMAKE_ARGS=-DFORCE_DISABLE_CUDA=ON $(RUN) -m pip install --quiet -e '.[networks,pyradiomics,demo,development]'
 	touch $@
+
+# The pictures of the README: the panel as the tests leave it, the report as a browser shows it (needs chromium).
+pictures: demo
+	HARMONIZE_PICTURES=Resources/Pictures $(RUN) -m pytest -q Testing/gui/test_panel.py
+	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1250,1080 \
+		--screenshot=Resources/Pictures/report.png "file://$(CURDIR)/demo/report.html"
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info

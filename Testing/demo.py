@@ -103,7 +103,9 @@ class Shown:
 
 def withPictures(result, volume, segmentation) -> Shown:
     """Slices through the smallest structure, where there is one: before, after, difference."""
-    view, through = SliceView(size=(480, 480)), None
+    view, through = SliceView(size=(420, 480)), None
+    for other in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        other.GetDisplayNode().SetVisibility(other is segmentation)
     if segmentation is not None:
         outline(segmentation)
         name = min(result.case.before.structures.values(), key=lambda s: s.array.sum()).name

@@ -272,10 +272,12 @@ def _edge_slices(change: np.ndarray, spread: float, body: np.ndarray, first: int
     if len(slices) < 5:
         return Check("edge slices", 1.0, Status.PASS, "too few slices to compare the outermost with")
     size = np.array([np.abs(change[z][body[z]]).mean() for z in slices])
-    middle = float(np.median(size[1:-1]))
+    margin = max(1, min(3, len(slices) // 8))
+    outermost = [*range(margin), *range(len(slices) - margin, len(slices))]
+    middle = float(np.median(size[margin:-margin]))
     # Below a fiftieth of the image's own spread nothing is visible, whatever the ratio.
     floor = 0.02 * spread + 1e-12
-    worst = max((slices[0], size[0]), (slices[-1], size[-1]), key=lambda pair: pair[1])
+    worst = max(((slices[i], size[i]) for i in outermost), key=lambda pair: pair[1])
     ratio = float(worst[1] / max(middle, floor))
     text = f"slice {first + int(worst[0])} at the edge of the field changed {ratio:.1f} times as much as the median slice"
     return _judge("edge slices", ratio, limits.edge_slice, text)

@@ -16,10 +16,13 @@ from .scan import Role, Scan
 NEIGHBOURHOOD_MM = 10.0  # tissue around the structure from which the map is learnt too
 FEATHER_MM = 4.0  # over which the map gives way to the method's own result
 LEVELS = 128  # intensity levels at which the map is estimated
+# The map is learnt from smoothed images: noise that the method took away would flatten it (regression to the mean)
+# and with it the structure's own contrast.
+SMOOTHING_MM = 2.0
 
 
 class MonotoneMap:
-    """A non-decreasing, piecewise linear intensity map; outside the levels it was learnt on it shifts by a constant."""
+    """A non-decreasing, piecewise linear intensity map; beyond its levels it goes on with the slope of their range."""
 
     def __init__(self, levels: np.ndarray, values: np.ndarray):
         self.levels, self.values = levels, values
@@ -40,9 +43,10 @@ class MonotoneMap:
 
     def __call__(self, array: np.ndarray) -> np.ndarray:
         """The map of an array of any shape."""
-        mapped = np.interp(array, self.levels, self.values)
-        mapped += np.minimum(array - self.levels[0], 0) + np.maximum(array - self.levels[-1], 0)
-        return mapped.astype(np.float32)
+        width = self.levels[-1] - self.levels[0]
+        slope = (self.values[-1] - self.values[0]) / width if width > 0 else 1.0
+        beyond = np.minimum(array - self.levels[0], 0) + np.maximum(array - self.levels[-1], 0)
+        return (np.interp(array, self.levels, self.values) + slope * beyond).astype(np.float32)
 
 
 def keep_structure(scan: Scan, after: np.ndarray, body: np.ndarray) -> np.ndarray:
@@ -57,7 +61,9 @@ def keep_structure(scan: Scan, after: np.ndarray, body: np.ndarray) -> np.ndarra
         box = images.bounding_box(mask, margin)
         distance = images.distance_mm(mask[box], scan.spacing_mm)
         near = (distance <= NEIGHBOURHOOD_MM) & (body[box] | mask[box])
-        mapped = MonotoneMap.implied_by(before[box][near], after[box][near])(before[box])
+        sigma = [SMOOTHING_MM / s for s in scan.spacing_mm[::-1]]
+        calm, changed = (ndimage.gaussian_filter(x[box], sigma)[near] for x in (before, after))
+        mapped = MonotoneMap.implied_by(calm, changed)(before[box])
         weight = ndimage.gaussian_filter(np.clip(1 - distance / FEATHER_MM, 0, 1), 0.5)
         weight[mask[box]] = 1.0
         result[box] = weight * mapped + (1 - weight) * result[box]

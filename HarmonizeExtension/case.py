@@ -69,9 +69,11 @@ def run(
         before = scan if images.same_grid(scan.image, prepared.image) else prepared
         verdict = guard.inspect(before, after)
     with _timed(seconds, "radiomics"):
+        # Both in float32: ITK cuts what it resamples back to integers where an image has them, and that alone
+        # would tell before from after.
         tables = []
         if scan.with_role(Role.MEASURED):
-            for label, which, start in (("before", scan, 0.65), ("after", after, 0.82)):
+            for label, which, start in (("before", scan.with_array(scan.array), 0.65), ("after", after, 0.82)):
                 stop_if(cancelled)
                 tables.append(
                     extract(

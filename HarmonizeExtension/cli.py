@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__
 from .errors import Cancelled, HarmonizeError, InputError, OutputError, RefusedError
-from .progress import Progress, silent
+from .progress import CancelCheck, Progress, stop_if
 
 if TYPE_CHECKING:
     from .scan import Scan
@@ -30,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        with _Bar(hidden=options.json) as progress:
-            answer = options.command(options, progress)
+        with _Interrupt() as interrupted, _Bar(options.json, interrupted) as progress:
+            answer = options.command(options, progress, interrupted)
     except HarmonizeError as error:
         return _complain(error, options.json)
     except (Cancelled, KeyboardInterrupt):
@@ -130,7 +132,7 @@ def _notes(scan: Scan) -> list[str]:
     return [entry["note"] for entry in scan.provenance if "note" in entry]
 
 
-def _apply(options, progress: Progress) -> dict:
+def _apply(options, progress: Progress, cancelled: CancelCheck) -> dict:
     from . import case
     from .files.writing import output_folder
     from .methods import catalogue
@@ -149,7 +151,7 @@ def _apply(options, progress: Progress) -> dict:
         steps.append(Resampling((options.spacing,) * 3))
     settings = Settings.load(options.settings) if options.settings else None
     output_folder(options.out)  # a folder that cannot be written is better known before the work than after it
-    result = case.run(scan, harmonizer, steps, settings, progress)
+    result = case.run(scan, harmonizer, steps, settings, progress, cancelled)
     paths = case.write(result, options.out, options.insist)
     return {
         "verdict": result.verdict.status.value,
@@ -160,7 +162,7 @@ def _apply(options, progress: Progress) -> dict:
     }
 
 
-def _radiomics(options, progress: Progress) -> dict:
+def _radiomics(options, progress: Progress, cancelled: CancelCheck) -> dict:
     from .files.writing import output_folder
     from .radiomics.extraction import extract
     from .radiomics.settings import Settings
@@ -169,7 +171,7 @@ def _radiomics(options, progress: Progress) -> dict:
     scan = _read(options)
     settings = Settings.load(options.settings) if options.settings else Settings.for_modality(scan.modality)
     output_folder(Path(options.out).parent)
-    features = extract(scan, settings, case=scan.name, progress=progress)
+    features = extract(scan, settings, case=scan.name, progress=progress, cancelled=cancelled)
     features.to_csv(options.out)
     return {
         "rows": len(features.rows),
@@ -179,7 +181,7 @@ def _radiomics(options, progress: Progress) -> dict:
     }
 
 
-def _compare(options, progress: Progress) -> dict:
+def _compare(options, progress: Progress, cancelled: CancelCheck) -> dict:
     from . import guard
     from .files.reading import read_scan
 
@@ -196,7 +198,7 @@ def _compare(options, progress: Progress) -> dict:
     }
 
 
-def _fit(options, progress: Progress) -> dict:
+def _fit(options, progress: Progress, cancelled: CancelCheck) -> dict:
     from .files.reading import read_scan
     from .methods import catalogue
     from .methods.statistical import Nyul, StandardScale
@@ -217,7 +219,7 @@ def _fit(options, progress: Progress) -> dict:
     return {"landmarks": dict(zip(scale.percentiles, scale.landmarks, strict=True)), "files": {"model": options.out}}
 
 
-def _methods(options, progress: Progress) -> dict:
+def _methods(options, progress: Progress, cancelled: CancelCheck) -> dict:
     from .methods import catalogue
     from .scan import Modality
 
@@ -237,7 +239,7 @@ def _methods(options, progress: Progress) -> dict:
     }
 
 
-def _demo(options, progress: Progress) -> dict:
+def _demo(options, progress: Progress, cancelled: CancelCheck) -> dict:
     from . import demo
 
     return demo.run(options.out, options.input, options.segmentation, options.modality, progress)
@@ -258,23 +260,56 @@ def _in_words(answer: dict) -> str:
     return "\n".join(lines)
 
 
+class _Interrupt:
+    """True once Ctrl-C was pressed: work stops at its next report, as an exception cannot pass through every library.
+
+    A second Ctrl-C interrupts at once.
+    """
+
+    def __init__(self):
+        self.pressed = False
+
+    def __call__(self) -> bool:
+        return self.pressed
+
+    def __enter__(self) -> CancelCheck:
+        # Only the main thread may set a handler; and one that ignores Ctrl-C (nohup) stays.
+        self.set = threading.current_thread() is threading.main_thread() and (
+            signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        )
+        if self.set:
+            signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def _press(self, *_):
+        if self.pressed:
+            raise KeyboardInterrupt
+        self.pressed = True
+
+    def __exit__(self, *_):
+        if self.set:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class _Bar:
     """A progress bar on the error stream, where there is a person to see it."""
 
-    def __init__(self, hidden: bool):
+    def __init__(self, hidden: bool, interrupted: CancelCheck):
         self.hidden = hidden or not sys.stderr.isatty()
+        self.interrupted = interrupted
 
     def __enter__(self) -> Progress:
-        if self.hidden:
-            return silent
-        from tqdm import tqdm
+        if not self.hidden:
+            from tqdm import tqdm
 
-        self.bar = tqdm(total=100, bar_format="{l_bar}{bar}| {elapsed}", leave=False)
+            self.bar = tqdm(total=100, bar_format="{l_bar}{bar}| {elapsed}", leave=False)
         return self._show
 
     def _show(self, fraction: float, text: str) -> None:
-        self.bar.set_description(text)
-        self.bar.update(round(100 * fraction) - self.bar.n)
+        stop_if(self.interrupted)
+        if not self.hidden:
+            self.bar.set_description(text)
+            self.bar.update(round(100 * fraction) - self.bar.n)
 
     def __exit__(self, *_):
         if not self.hidden:

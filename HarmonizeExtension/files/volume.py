@@ -7,6 +7,7 @@ the header declares is held against the bytes that are there first.
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import re
 import struct
@@ -21,6 +22,9 @@ from ..errors import InputError
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".nhdr", ".mha", ".mhd")
 _MAXIMUM_DEFLATE_RATIO = 1032  # of any deflate stream: 258 bytes from 2 bits
+_NIFTI_HEADER_BYTES = 540  # of NIfTI-2, the longer one
+_NIFTI_FLOATS = ((16, 32), (64, 64))  # code and bits of the types that can hold NaN
+_CHUNK_BYTES = 1 << 22
 _HEADER_BYTES = 65536  # in which a detached header names its data file
 
 
@@ -126,48 +130,64 @@ def _data_file(path: Path) -> Path:
 
 
 def _check_nifti_whole(path: Path) -> None:
-    """Read the whole stream once: the NIfTI reader fills what is missing with whatever the memory held."""
+    """Read the whole stream once: the NIfTI reader fills what is missing with whatever the memory held, and puts 0 in
+    the place of NaN and infinity, so that nobody would learn of them."""
     with open(path, "rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
+    bad, first = 0, None
     try:
         with gzip.open(path) if zipped else open(path, "rb") as file:
-            header = file.read(540)
-            wanted = _nifti_bytes(header)
-            if wanted > path.stat().st_size * (_MAXIMUM_DEFLATE_RATIO if zipped else 1):
-                raise InputError(_truncated(path, f"its header declares {wanted} bytes"))
-            there = len(header)
-            while chunk := file.read(1 << 22):
+            offset, shape, kind = _nifti_layout(file.read(_NIFTI_HEADER_BYTES))
+            wanted = math.prod(shape) * kind.itemsize
+            if offset + wanted > path.stat().st_size * (_MAXIMUM_DEFLATE_RATIO if zipped else 1):
+                raise InputError(_truncated(path, f"its header declares {offset + wanted} bytes"))
+            file.seek(offset)
+            there = 0
+            while there < wanted and (chunk := file.read(min(_CHUNK_BYTES, wanted - there))):
+                if kind.kind == "f" and len(chunk) % kind.itemsize == 0:
+                    found = np.flatnonzero(~np.isfinite(np.frombuffer(chunk, kind)))
+                    if len(found) and first is None:
+                        first = there // kind.itemsize + int(found[0])
+                    bad += len(found)
                 there += len(chunk)
+            while file.read(_CHUNK_BYTES):  # to the end, where the checksum of the compressed data stands
+                pass
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(_truncated(path, f"its compressed data break off: {error}")) from error
     except struct.error as error:
         raise InputError(_no_such_format(path)) from error
     if there < wanted:
-        raise InputError(_truncated(path, f"{there} bytes of {wanted} are there"))
+        raise InputError(_truncated(path, f"{offset + there} bytes of {offset + wanted} are there"))
+    if bad:
+        index = ", ".join(str(int(i)) for i in np.unravel_index(first, shape, order="F")[:3])
+        raise InputError(
+            f"'{path}' has {bad} voxels that are NaN or infinite, the first at index ({index}); "
+            "replace them (for example with the background value) and try again"
+        )
 
 
-def _nifti_bytes(header: bytes) -> int:
-    """Bytes of the whole (unzipped) file as the header declares it (NIfTI-1 and NIfTI-2, either byte order)."""
+def _nifti_layout(header: bytes) -> tuple[int, tuple[int, ...], np.dtype]:
+    """Where the voxels begin in the unzipped file, how many there are along each axis, and their type (bytes where it
+    is no plain float), as the header declares it (NIfTI-1 and NIfTI-2, either byte order)."""
     for order in "<>":
         (header_size,) = struct.unpack_from(order + "i", header, 0)
         if header_size == 348:
             dim = struct.unpack_from(order + "8h", header, 40)
-            (bits,) = struct.unpack_from(order + "h", header, 72)
+            code, bits = struct.unpack_from(order + "2h", header, 70)
             (offset,) = struct.unpack_from(order + "f", header, 108)
             break
         if header_size == 540:
             dim = struct.unpack_from(order + "8q", header, 16)
-            (bits,) = struct.unpack_from(order + "h", header, 14)
+            code, bits = struct.unpack_from(order + "2h", header, 12)
             (offset,) = struct.unpack_from(order + "q", header, 168)
             break
     else:
         raise struct.error("no NIfTI header")
-    if not np.isfinite(offset) or bits <= 0:
+    if not np.isfinite(offset) or offset < 0 or bits <= 0 or bits % 8:
         raise struct.error("no NIfTI header")
-    voxels = 1
-    for count in dim[1 : 1 + min(max(dim[0], 1), 7)]:
-        voxels *= max(int(count), 1)
-    return int(offset) + voxels * bits // 8
+    shape = tuple(max(int(count), 1) for count in dim[1 : 1 + min(max(dim[0], 1), 7)])
+    kind = np.dtype(f"{order}f{bits // 8}") if (code, bits) in _NIFTI_FLOATS else np.dtype(f"V{bits // 8}")
+    return int(offset), shape, kind
 
 
 def _truncated(path: Path, detail: str) -> str:

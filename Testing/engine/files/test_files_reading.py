@@ -103,6 +103,14 @@ def test_images_that_are_no_volume_of_measured_values(tmp_path, image, sentence)
     assert sentence in refusal(tmp_path / "a.nrrd")
 
 
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_values_that_are_not_finite_are_counted_in_every_format(tmp_path, suffix, kind):
+    image = bad_values(([1, 4], [2, 5], [3, 6]), np.nan)  # two voxels: (1, 2, 3) and (4, 5, 6) as (z, y, x)
+    sitk.WriteImage(images.to_image(sitk.GetArrayFromImage(image).astype(kind), image), str(tmp_path / f"a{suffix}"))
+    assert "2 voxels that are NaN or infinite, the first at index (3, 2, 1)" in refusal(tmp_path / f"a{suffix}")
+
+
 def test_files_that_are_missing_empty_or_something_else(tmp_path):
     assert "there is no file" in refusal(tmp_path / "a.nii.gz")
     assert "there is no file" in refusal(tmp_path / "a\0.nii.gz")

@@ -34,6 +34,10 @@ class CaseResult:
     features: FeatureTable
     seconds: Mapping[str, float]
 
+    def section(self, shown: Mapping[str, bytes]) -> report.Section:
+        """The case as a section of a report, with PNG pictures by caption."""
+        return report.Section(self.before.name, self.verdict, self.features, self.after.provenance, shown)
+
 
 def run(
     scan: Scan,
@@ -115,7 +119,7 @@ def write(result: CaseResult, folder: Path | str, insist: bool = False, suffix: 
     refused. Raises OutputError where a file cannot be written.
     """
     refused = result.verdict.status is guard.Status.REFUSE
-    section = report.Section.of_case(result, pictures.before_and_after(result.before, result.after))
+    section = result.section(pictures.before_and_after(result.before, result.after))
     page = report.html([section])
     names = {"verdict": VERDICT, "report": REPORT}
     superseded = [FEATURES, *(f"{mark}{VOLUME}{ending}" for mark in ("", REFUSED) for ending in IMAGE_SUFFIXES)]

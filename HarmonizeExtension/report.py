@@ -8,14 +8,10 @@ import html as markup
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from . import __version__
 from .guard import Verdict
 from .radiomics.table import FeatureTable
-
-if TYPE_CHECKING:
-    from .case import CaseResult
 
 # Shown first; all features stand behind a click. One or two of each class, those that reviews discuss most.
 HEADLINE_FEATURES = (
@@ -44,11 +40,6 @@ class Section:
     features: FeatureTable
     provenance: Sequence[Mapping]
     pictures: Mapping[str, bytes]
-
-    @classmethod
-    def of_case(cls, result: CaseResult, pictures: Mapping[str, bytes]) -> Section:
-        """From the result of a case."""
-        return cls(result.before.name, result.verdict, result.features, result.after.provenance, pictures)
 
 
 def html(sections: Iterable[Section], title: str = "Harmonization report", introduction: str = "") -> str:

@@ -129,7 +129,7 @@ def write(folder: Path, results: list[Shown], introduction: str) -> None:
     if tables:
         FeatureTable.merged(tables).to_csv(folder / "features.csv")
     write_json({shown.case.before.name: shown.verdict.to_json() for shown in results}, folder / "verdicts.json")
-    sections = [report.Section.of_case(shown.case, shown.pictures) for shown in results]
+    sections = [shown.case.section(shown.pictures) for shown in results]
     write_text(report.html(sections, "Harmonization demo", introduction), folder / "report.html")
 
 

@@ -23,6 +23,22 @@ from ..scan import Acquisition, Modality
 from . import suv
 from .tags import DAMAGE, Key, is_dicom, items, number, numbers, read_tags, text
 
+# What `acquisition` reads.
+ACQUISITION_KEYWORDS = (
+    "Manufacturer",
+    "ManufacturerModelName",
+    "DeviceSerialNumber",
+    "MagneticFieldStrength",
+    "RepetitionTime",
+    "EchoTime",
+    "InversionTime",
+    "FlipAngle",
+    "ConvolutionKernel",
+    "KVP",
+    "SliceThickness",
+    "ReconstructionMethod",
+)
+
 TILT_TOLERANCE_PIXELS = 0.25  # by which any slice may lie beside the straight stack
 GAP_TOLERANCE = 0.1  # of the slice spacing, by which a slice may be off the even stack
 _LARGE, _MAXIMUM_RATIO = 1 << 27, 1000  # pixels, and pixels a byte above that number, of a compressed file
@@ -62,18 +78,7 @@ _TAGS: tuple[Key, ...] = (
     "TemporalPositionIdentifier",
     "AcquisitionNumber",
     "ImageType",
-    "Manufacturer",
-    "ManufacturerModelName",
-    "DeviceSerialNumber",
-    "MagneticFieldStrength",
-    "RepetitionTime",
-    "EchoTime",
-    "InversionTime",
-    "FlipAngle",
-    "ConvolutionKernel",
-    "KVP",
-    "SliceThickness",
-    "ReconstructionMethod",
+    *ACQUISITION_KEYWORDS,
     *suv.TAGS,
 )
 _PIXEL_KEYWORDS = {

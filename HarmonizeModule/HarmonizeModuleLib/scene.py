@@ -17,9 +17,10 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from HarmonizeExtension import images
 from HarmonizeExtension.errors import InputError
-from HarmonizeExtension.files.dicom import acquisition
+from HarmonizeExtension.files.dicom import ACQUISITION_KEYWORDS, acquisition
 from HarmonizeExtension.files.rtstruct import mask_of_contours
 from HarmonizeExtension.guard import Check, Status, Verdict
+from HarmonizeExtension.pictures import OUTLINE_COLOURS
 from HarmonizeExtension.scan import Acquisition, Modality, Scan, Structure
 
 # What we leave on nodes; one prefix, so that a user can see and remove it.
@@ -35,21 +36,6 @@ SOURCE_REFERENCE = "Harmonize.Source"
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 CT_QUANTITY_CODE = "112031"  # DICOM: attenuation coefficient
 PET_SUV_CODE = "126400"  # DICOM: standardized uptake value
-
-ACQUISITION_KEYWORDS = (
-    "Manufacturer",
-    "ManufacturerModelName",
-    "DeviceSerialNumber",
-    "MagneticFieldStrength",
-    "RepetitionTime",
-    "EchoTime",
-    "InversionTime",
-    "FlipAngle",
-    "ConvolutionKernel",
-    "KVP",
-    "SliceThickness",
-    "ReconstructionMethod",
-)
 
 
 # ---------------------------------------------------------------- in
@@ -293,8 +279,9 @@ def nodesFromScan(scan: Scan):
     segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{scan.name} structures")
     segmentation.CreateDefaultDisplayNodes()
     segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    for structure in scan.structures.values():
-        segmentID = segmentation.GetSegmentation().AddEmptySegment("", structure.name)
+    for number, structure in enumerate(scan.structures.values()):
+        colour = [channel / 255 for channel in OUTLINE_COLOURS[number % len(OUTLINE_COLOURS)]]
+        segmentID = segmentation.GetSegmentation().AddEmptySegment("", structure.name, colour)
         mask = structure.array.astype(np.uint8)
         slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentation, segmentID, volume)
     besideInHierarchy(volume, segmentation)

@@ -27,9 +27,7 @@ def concordance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """
     first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if first.shape != second.shape or len(first) < 2:
-        raise InputError(
-            f"measurements of shapes {first.shape} and {second.shape} are not two or more pairs"
-        )
+        raise InputError(f"measurements of shapes {first.shape} and {second.shape} are not two or more pairs")
     a, b = first - first.mean(axis=0), second - second.mean(axis=0)
     spread = (a * a).mean(axis=0) + (b * b).mean(axis=0) + (first.mean(axis=0) - second.mean(axis=0)) ** 2
     return 2 * (a * b).mean(axis=0) / np.where(spread > 0, spread, np.nan)
@@ -142,9 +140,7 @@ def bland_altman(first: np.ndarray, second: np.ndarray) -> BlandAltman:
     """
     first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if first.shape != second.shape or first.ndim != 1 or len(first) < 2:
-        raise InputError(
-            f"measurements of shapes {first.shape} and {second.shape} are not two or more pairs"
-        )
+        raise InputError(f"measurements of shapes {first.shape} and {second.shape} are not two or more pairs")
     difference = second - first
     bias, sd = float(difference.mean()), float(difference.std(ddof=1))
     return BlandAltman(bias, sd, bias - 1.96 * sd, bias + 1.96 * sd, (first + second) / 2, difference)

@@ -165,10 +165,14 @@ class StyleChange:
 
     harmonized (dSSIM-h): how much harmonizing changed. Some change is wanted, since the contrast changes.
     cycled (dSSIM-c): how much is lost by harmonizing and going back; more than a little means anatomy was lost.
+    The paper does not print the formula. These two compare with the scan itself; `harmonized_direct` and
+    `cycled_direct` are the other reading, 1 - SSIM against the auto-encoded image.
     """
 
     harmonized: float
     cycled: float
+    harmonized_direct: float
+    cycled_direct: float
 
 
 def style_change(
@@ -181,15 +185,22 @@ def style_change(
     window: str = "uniform 7",
     per_slice: bool = True,
 ) -> StyleChange:
-    """dSSIM-h = SSIM(x, x') - SSIM(x, h) and dSSIM-c = SSIM(x, x') - SSIM(x, c).
+    """dSSIM-h = SSIM(x, x') - SSIM(x, h) and dSSIM-c = SSIM(x, x') - SSIM(x, c), and 1 - SSIM(x', h), 1 - SSIM(x', c).
 
     x is the image, x' its reconstruction in its own style, h the harmonized image, c the harmonized image taken back to
-    the style of x. In slices, as the networks work; the paper does not print the formula.
+    the style of x. In slices, as the networks work.
     """
-    first, second, third = (
-        ssim(image, other, data_range, mask, window, per_slice) for other in (autoencoded, harmonized, cycled)
+
+    def alike(first: np.ndarray, second: np.ndarray) -> float:
+        return ssim(first, second, data_range, mask, window, per_slice)
+
+    own = alike(image, autoencoded)
+    return StyleChange(
+        own - alike(image, harmonized),
+        own - alike(image, cycled),
+        1 - alike(autoencoded, harmonized),
+        1 - alike(autoencoded, cycled),
     )
-    return StyleChange(first - second, first - third)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,51 +10,19 @@ every patient twenty times), and by the resampled t-test with the correction of 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy import stats
 
 from ..errors import InputError
 from ..progress import CancelCheck, Progress, never, silent, stop_if
+from .arms import Arm
 from .logistic import LogisticRegression
 from .roc import DeLong, auc, delong
 
 FOLDS = 100
 TEST_SHARE = 0.2
-
-# From the indices of the training and the test patients to their features (patients, features) each.
-Arm = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-
-
-def unharmonized(values: np.ndarray) -> Arm:
-    """The arm that uses the features (patients, features) as they are."""
-    return lambda train, test: (values[train], values[test])
-
-
-def harmonized(
-    values: np.ndarray,
-    batch: Sequence[str],
-    harmonizer: Callable[[], object],
-    covariates: Mapping[str, Sequence] | None = None,
-) -> Arm:
-    """The arm whose features go through a feature harmonizer that is fitted on the training patients of each split.
-
-    harmonizer: makes a new one with `fit` and `transform`, for example `lambda: ComBat(reference_batch="GE")`.
-    The outcome must not be among the covariates: it would not be known for a new patient.
-    """
-    batch = np.asarray(batch, dtype=str)
-    columns = {name: np.asarray(column) for name, column in (covariates or {}).items()}
-
-    def arm(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        parts = [
-            (values[part], batch[part], *([{k: c[part] for k, c in columns.items()}] if columns else []))
-            for part in (train, test)
-        ]
-        fitted = harmonizer().fit(*parts[0])
-        return fitted.transform(*parts[0]), fitted.transform(*parts[1])
-
-    return arm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +68,9 @@ def outcome_protocol(
     progress: Progress = silent,
     cancelled: CancelCheck = never,
 ) -> OutcomeResult:
-    """Run every arm on the same splits; the first arm is the baseline. outcome: (patients,) boolean.
+    """Run every arm (see `arms`) on the same splits; the first is the baseline. outcome: (patients,) boolean.
 
+    The outcome must not be among an arm's covariates: it would not be known for a new patient.
     Raises InputError for too few patients of a class to split, Cancelled when `cancelled()` became true.
     """
     outcome = np.asarray(outcome, dtype=bool)

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
 from ..errors import InputError
+from .arms import Arm
 from .logistic import LogisticRegression
 from .roc import auc
 
@@ -26,31 +27,31 @@ class SitePrediction:
 
 
 def site_prediction(
-    values: np.ndarray, site: np.ndarray, rng: np.random.Generator, folds: int = 5, c: float = 1.0
+    arm: Arm, site: np.ndarray, rng: np.random.Generator, folds: int = 5, c: float = 1.0
 ) -> SitePrediction:
-    """Can a ridge logistic regression tell each site from the others by the features (scans, features)?
+    """Can a ridge logistic regression tell each site from the others by the features that an arm (see `arms`) gives?
 
-    Each scan's probability comes from a model that did not see it; folds are stratified by site. Features that are not
-    finite everywhere are left out. Raises InputError for a site with fewer scans than folds.
+    site: (scans,) labels. Each scan is judged by a model, and by a harmonization, that did not see it; folds are
+    stratified by site. Features that are not finite everywhere are left out.
+    Raises InputError for a site with fewer than two scans a fold.
     """
-    values, site = np.asarray(values, dtype=float), np.asarray(site, dtype=str)
-    values = values[:, np.isfinite(values).all(axis=0)]
+    site = np.asarray(site, dtype=str)
     names, counts = np.unique(site, return_counts=True)
-    if len(names) < 2 or counts.min() < folds or not values.shape[1]:
+    if len(names) < 2 or counts.min() < 2 * folds:
         raise InputError(
-            f"{len(names)} sites, the smallest with {counts.min()} scans, and {values.shape[1]} finite features; "
-            f"give two sites with {folds} scans each and a feature"
+            f"{len(names)} sites, the smallest with {counts.min()} scans; "
+            f"give two sites or more with {2 * folds} scans each, or ask for fewer folds"
         )
     fold = stratified_folds(site, folds, rng)
-    by_site = {}
-    for name in names:
-        own = site == name
-        probability = np.empty(len(site))
-        for k in range(folds):
-            model = LogisticRegression.fit(values[fold != k], own[fold != k], c)
-            probability[fold == k] = model.probability(values[fold == k])
-        # Within each fold, since models of different folds are not on one scale.
-        by_site[str(name)] = float(np.mean([auc(own[fold == k], probability[fold == k]) for k in range(folds)]))
+    aucs: dict[str, list[float]] = {str(name): [] for name in names}
+    for k in range(folds):
+        train, test = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+        known, new = arm(train, test)
+        finite = np.isfinite(known).all(axis=0) & np.isfinite(new).all(axis=0)
+        for name, found in aucs.items():
+            model = LogisticRegression.fit(known[:, finite], site[train] == name, c)
+            found.append(auc(site[test] == name, model.probability(new[:, finite])))
+    by_site = {name: float(np.mean(found)) for name, found in aucs.items()}
     return SitePrediction(float(np.mean(list(by_site.values()))), by_site, folds)
 
 

@@ -46,6 +46,23 @@ def confounded(
     )
 
 
+def distorted(label: str, own: np.ndarray, shrunk: np.ndarray, names: Sequence[str]) -> tuple[str, ...]:
+    """One sentence where borrowing from the other features bends most of a batch's variances out of shape.
+
+    own, shrunk: (features,) variances of batch `label`, before and after. The inverse gamma prior is fitted by its
+    moments, so a few features of which this batch has a thousandfold variance (untransformed energies, say) pull all
+    the others towards theirs. Told where half of the features change more than twofold.
+    """
+    change = np.abs(np.log2(np.maximum(shrunk, 1e-12) / np.maximum(own, 1e-12)))
+    if np.median(change) <= 1:
+        return ()
+    extreme = ", ".join(names[i] for i in np.argsort(-np.abs(np.log(np.maximum(own, 1e-12))))[:3])
+    return (
+        f"the features of batch '{label}' vary too differently to borrow from each other (most of all {extreme}): half "
+        "of its variances changed more than twofold; give these features in logarithms, or use shrinkage 'none'",
+    )
+
+
 def explained_share(batch: Sequence[str], number: np.ndarray) -> float:
     """Share of a number's variance that lies between batches, from 0 to 1, corrected for chance.
 

@@ -1,9 +1,10 @@
 """Scanner labels proposed from the features alone, where no tag tells which scans belong together.
 
-A mixture of normal distributions on the leading principal components; the number of groups is the one with the lowest
-Bayesian information criterion (Schwarz 1978). Da-Ano et al. (Sci Rep 2020) harmonize by such groups where there are
-too many scanners for ComBat. The groups may as well be kinds of patients, so a person should look at them, and
-`assumptions.confounded` should be asked whether they follow the outcome.
+A mixture of normal distributions with one covariance on the leading principal components; the number of groups is the
+one with the lowest Bayesian information criterion (Schwarz 1978). Groups that differ in spread alone are not seen: a
+covariance for each group would need more scans than there are. Da-Ano et al. (Sci Rep 2020) harmonize by proposed
+groups where there are too many scanners for ComBat. The groups may as well be kinds of patients, so a person should
+look at them, and `assumptions.confounded` should be asked whether they follow the outcome.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from scipy import linalg, special
 from scipy.spatial.distance import cdist
 
 from ..errors import InputError
 
 EXPLAINED = 0.9  # share of the variance whose principal components are looked at
 MOST_COMPONENTS = 8  # beyond which a mixture needs more scans than there are
-_STARTS = 10
-_STEPS = 300
+_STARTS = 5
+_STEPS = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +51,8 @@ def propose_labels(values: np.ndarray, rng: np.random.Generator, most: int = 6) 
     if n < 10 * most:
         most = max(n // 10, 1)  # a group of fewer scans could not be harmonized anyway
     fits = {count: _mixture(scores, count, rng) for count in range(1, most + 1)}
-    # Parameters: a weight less than groups, and mean and variance on each component.
-    bic = {count: (count - 1 + 2 * count * d) * np.log(n) - 2 * fit[0] for count, fit in fits.items()}
+    # Parameters: means and weights of the groups, and the covariance that all share.
+    bic = {count: (count * d + count - 1 + d * (d + 1) / 2) * np.log(n) - 2 * fit[0] for count, fit in fits.items()}
     label = fits[min(bic, key=bic.get)][1]
     used, index, sizes = np.unique(label, return_inverse=True, return_counts=True)
     rank = np.empty(len(used), int)
@@ -99,7 +101,7 @@ def _principal_scores(values: np.ndarray) -> np.ndarray:
 
 
 def _mixture(points: np.ndarray, count: int, rng: np.random.Generator) -> tuple[float, np.ndarray]:
-    """Log-likelihood and labels of the best of several mixtures of `count` axis-parallel normal distributions."""
+    """Log-likelihood and labels of the best of several mixtures of `count` normal distributions."""
     fits = [_expectation_maximisation(points, _spread_centres(points, count, rng)) for _ in range(_STARTS)]
     return max(fits, key=lambda fit: fit[0])
 
@@ -114,22 +116,24 @@ def _spread_centres(points: np.ndarray, count: int, rng: np.random.Generator) ->
 
 
 def _expectation_maximisation(points: np.ndarray, means: np.ndarray) -> tuple[float, np.ndarray]:
-    floor = 1e-3 * points.var(axis=0)  # a group on a single point would have an endless likelihood
-    variances = np.tile(points.var(axis=0), (len(means), 1))
+    n, d = points.shape
+    covariance = np.diag(points.var(axis=0)) / len(means)
+    floor = 1e-6 * np.diag(points.var(axis=0))
     weights = np.full(len(means), 1 / len(means))
     last = -np.inf
     for _ in range(_STEPS):
-        scaled = ((points[:, None] - means) ** 2 / variances + np.log(2 * np.pi * variances)).sum(axis=2)
-        joint = np.log(weights) - 0.5 * scaled
-        top = joint.max(axis=1, keepdims=True)
-        evidence = top[:, 0] + np.log(np.exp(joint - top).sum(axis=1))
+        root = np.linalg.cholesky(covariance + floor)
+        white, centres = (linalg.solve_triangular(root, x.T, lower=True).T for x in (points, means))
+        squared = cdist(white, centres, "sqeuclidean")
+        joint = np.log(weights) - 0.5 * squared - np.log(np.diag(root)).sum() - 0.5 * d * np.log(2 * np.pi)
+        evidence = special.logsumexp(joint, axis=1)
         likelihood = float(evidence.sum())
-        if likelihood - last < 1e-6 * len(points):
+        if abs(likelihood - last) < 1e-5 * n:
             break
         last = likelihood
         share = np.exp(joint - evidence[:, None])
         mass = share.sum(axis=0) + 1e-12
         weights = mass / mass.sum()
         means = share.T @ points / mass[:, None]
-        variances = np.maximum(share.T @ points**2 / mass[:, None] - means**2, floor)
+        covariance = (points.T @ points - (means.T * mass) @ means) / n
     return likelihood, joint.argmax(axis=1)

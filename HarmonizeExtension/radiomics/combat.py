@@ -108,7 +108,7 @@ class ComBat:
         effects = [self._effect(label, group, rng) for label, group in zip(self.batches_, groups, strict=True)]
         self._set_effects(effects)
         self.passed_through_ = tuple(np.array(self.feature_names_in_, dtype=object)[~self.harmonized_])
-        self.warnings_ = self._warnings(batch, covariates or {})
+        self.warnings_ = self._warnings(batch, covariates or {}) + self._distortions(groups)
         return self
 
     def transform(
@@ -130,7 +130,7 @@ class ComBat:
         x = self.covariates_.columns(covariates or {}, len(batch))
         index = np.searchsorted(self.batches_, batch)
         clean = (self._standardised(values, x) - self.batch_shift_[index]) / np.sqrt(self.batch_variance_[index])
-        harmonized = clean * self.pooled_sd_ + self.grand_mean_ + x @ self.coefficients_
+        harmonized = clean * self._spread + self.grand_mean_ + x @ self.coefficients_
         keep = np.broadcast_to(~self.harmonized_, values.shape)
         if self._reference is not None:
             keep = keep | (batch == self._reference)[:, None]
@@ -192,7 +192,7 @@ class ComBat:
     def to_json(self, path: str | Path) -> None:
         """Write parameters and what was learnt; numbers read back to the last bit."""
         self._check_fitted()
-        learnt = {name: getattr(self, name) for name in _ARRAYS + _TUPLES}
+        learnt = {name: getattr(self, name) for name in (*_ARRAYS, *_TUPLES)}
         write_json(
             {
                 "format": _FORMAT,
@@ -217,10 +217,7 @@ class ComBat:
                 setattr(combat, name, np.array(content[name], dtype=kind))
             for name in _TUPLES:
                 setattr(combat, name, tuple(content[name]))
-            features = len(combat.feature_names_in_)
-            combat.coefficients_ = combat.coefficients_.reshape(-1, features)
-            if combat.batch_shift_.shape != (len(combat.batches_), features):
-                raise ValueError("its tables do not fit each other")
+            combat._check_learnt()
         except OSError as error:
             raise InputError(f"the ComBat file {path} cannot be read ({error.strerror})") from error
         except (ValueError, KeyError, TypeError) as error:
@@ -231,10 +228,14 @@ class ComBat:
     def _reference(self) -> str | None:
         return None if self.reference_batch is None else str(self.reference_batch)
 
+    @property
+    def _spread(self) -> np.ndarray:
+        """The pooled standard deviations, 1 where a feature is passed through."""
+        return np.where(self.harmonized_, self.pooled_sd_, 1.0)
+
     def _standardised(self, values: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Values without mean and covariate effect, in pooled standard deviations."""
-        spread = np.where(self.harmonized_, self.pooled_sd_, 1.0)
-        return (values - self.grand_mean_ - x @ self.coefficients_) / spread
+        return (values - self.grand_mean_ - x @ self.coefficients_) / self._spread
 
     def _effect(self, label: str, standardised: np.ndarray, rng: np.random.Generator | None) -> BatchEffect:
         """The effect of a batch on all features; none on the reference and on those passed through."""
@@ -276,6 +277,36 @@ class ComBat:
         if self.harmonized_.sum() == 1 and self.shrinkage != "none":
             found += ("one feature alone has no others to borrow from, so nothing was shrunk",)
         return found
+
+    def _distortions(self, groups: list[np.ndarray]) -> tuple[str, ...]:
+        """Where shrinkage changed the variances of most features; `groups` are the standardised values by batch."""
+        use = self.harmonized_
+        if self.mean_only or self.shrinkage == "none" or not use.any():
+            return ()
+        names = [name for name, used in zip(self.feature_names_in_, use, strict=True) if used]
+        found: tuple[str, ...] = ()
+        for label, group, shrunk in zip(self.batches_, groups, self.batch_variance_, strict=True):
+            if label != self._reference:
+                found += assumptions.distorted(label, group[:, use].var(axis=0, ddof=1), shrunk[use], names)
+        return found
+
+    def _check_learnt(self) -> None:
+        """Raise ValueError where what was read from a file cannot have been learnt together."""
+        batches, features = len(self.batches_), len(self.feature_names_in_)
+        columns = len(self.covariates_.numbers) + sum(len(c) - 1 for c in self.covariates_.categories.values())
+        self.coefficients_ = self.coefficients_.reshape(columns, features)  # an empty table has lost its width
+        shapes = {
+            "batch_counts_": (batches,),
+            "grand_mean_": (features,),
+            "pooled_sd_": (features,),
+            "harmonized_": (features,),
+            "batch_shift_": (batches, features),
+            "batch_variance_": (batches, features),
+        }
+        wrong = [n for n, shape in shapes.items() if getattr(self, n).shape != shape]
+        wrong += [n for n, kind in _ARRAYS.items() if kind is float and not np.isfinite(getattr(self, n)).all()]
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)} does not fit the rest, or holds values that are not finite")
 
     def _check_features(self, values: np.ndarray) -> None:
         if values.shape[1] != len(self.feature_names_in_):

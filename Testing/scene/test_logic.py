@@ -372,11 +372,12 @@ from SegmentStatistics import SegmentStatisticsLogic
 from Testing.engine.scans import head
 from HarmonizeModuleLib.scene import nodesFromScan
 volume, segmentation = nodesFromScan(head())
+own = SegmentStatisticsLogic.registeredPlugins
+SegmentStatisticsLogic.registeredPlugins = [p for p in own if p.__name__ != "LabelmapSegmentStatisticsPlugin"]
 logic = SegmentStatisticsLogic()
 node = logic.getParameterNode()
 node.SetParameter("Segmentation", segmentation.GetID())
 node.SetParameter("ScalarVolume", volume.GetID())
-node.SetParameter("LabelmapSegmentStatisticsPlugin.enabled", "False")
 logic.computeStatistics()
 assert not [key for key in logic.getNonEmptyKeys() if "Harmonize" in key]
 node.SetParameter("HarmonizeRadiomicsPlugin.original_glcm_Idmn.enabled", "True")

@@ -9,10 +9,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from .. import images
-from ..errors import InputError
+from ..errors import Cancelled, InputError
 from ..progress import CancelCheck, Progress, never, silent, stop_if
-from ..scan import Modality, Scan, TargetKind
+from ..scan import Modality, Role, Scan, TargetKind
 from .base import Harmonizer, MethodCard, statistics_mask
+
+MINIMUM_BLOCKS = 10  # fewer hold no field
 
 
 class Step(Protocol):
@@ -29,12 +31,15 @@ class BiasFieldCorrection(Harmonizer):
 
     fitting_levels: levels of the B-spline field, each twice as fine as the one before.
     iterations: most iterations at each level.
-    working_spacing_mm: the field is estimated on a grid this coarse and evaluated on the scan's own.
+    working_spacing_mm: the field is estimated on averages over blocks of this size and evaluated on the scan's grid.
+
+    The defaults are measured on simulated heads whose field is known: a finer field or grid follows the anatomy and
+    leaves more shading in white matter, not less, and takes several times as long.
     """
 
-    fitting_levels: int = 4
+    fitting_levels: int = 3
     iterations: int = 50
-    working_spacing_mm: float = 4.0
+    working_spacing_mm: float = 7.0
 
     card: ClassVar[MethodCard] = MethodCard(
         name="n4",
@@ -56,24 +61,31 @@ class BiasFieldCorrection(Harmonizer):
             max(1, min(round(self.working_spacing_mm / s), n // 8))
             for s, n in zip(scan.spacing_mm, image.GetSize(), strict=True)
         ]
-        small = sitk.Shrink(positive, shrink)
-        mask = sitk.Shrink(images.mask_image(statistics_mask(scan, body), scan.image), shrink)
-        if not sitk.GetArrayViewFromImage(mask).any():
+        small = sitk.BinShrink(positive, shrink)
+        inside = sitk.BinShrink(images.mask_image(statistics_mask(scan, body), scan.image) * 255, shrink) > 127
+        if np.count_nonzero(sitk.GetArrayViewFromImage(inside)) < MINIMUM_BLOCKS:
+            where = " and ".join(f"'{s.name}'" for s in scan.with_role(Role.REFERENCE)) or "the body"
             raise InputError(
-                f"the reference structure of '{scan.name}' is too small to estimate a bias field; mark a larger one"
+                f"{where} of '{scan.name}' is too small to estimate a bias field in; mark a larger reference structure"
             )
         n4 = sitk.N4BiasFieldCorrectionImageFilter()
         n4.SetMaximumNumberOfIterations([self.iterations] * self.fitting_levels)
+        stopped = []
 
         def report():
-            level = min(n4.GetCurrentLevel() + n4.GetElapsedIterations() / self.iterations, self.fitting_levels)
-            progress(0.9 * level / self.fitting_levels, self.card.title)
-            if cancelled():
+            # An exception cannot pass through the library: it is kept until the library has stopped.
+            try:
+                stop_if(cancelled)
+                level = min(n4.GetCurrentLevel() + n4.GetElapsedIterations() / self.iterations, self.fitting_levels)
+                progress(0.9 * level / self.fitting_levels, self.card.title)
+            except Cancelled as request:
+                stopped.append(request)
                 n4.Abort()
 
         n4.AddCommand(sitk.sitkIterationEvent, report)
-        n4.Execute(small, mask)
-        stop_if(cancelled)
+        n4.Execute(small, inside)
+        if stopped:
+            raise stopped[0]
         field = np.exp(sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(image)))
         # The field has no scale of its own: keep the mean intensity of the body.
         corrected = scan.array / field
@@ -88,6 +100,10 @@ class Resampling:
     """
 
     spacing_mm: tuple[float, float, float]
+
+    def __post_init__(self):
+        if not (np.isfinite(self.spacing_mm).all() and min(self.spacing_mm) > 0):
+            raise InputError(f"spacing {self.spacing_mm} mm is not possible; give positive numbers")
 
     def apply(self, scan: Scan, progress: Progress = silent, cancelled: CancelCheck = never) -> Scan:
         """The scan on the new grid. Raises InputError where a structure has no voxel left on it."""

@@ -73,21 +73,22 @@ class Harmonizer(abc.ABC):
         self.check(scan)
         stop_if(cancelled)
         progress(0.0, f"{self.card.title}: finding the body")
-        body = body_mask(scan)
+        # What is protected belongs to the patient, wherever the outline was found.
+        body = np.any([body_mask(scan), *(s.array for s in scan.with_role(Role.PROTECTED))], axis=0)
         stop_if(cancelled)
         after = self._harmonize(scan, body, part(progress, 0.1, 0.9), cancelled)
         after = np.asarray(after, dtype=np.float32)
+        if not np.isfinite(after).all():
+            raise InputError(
+                f"{self.card.title} gave {int((~np.isfinite(after)).sum())} voxels that are not finite "
+                f"on '{scan.name}'; the scan does not suit this method"
+            )
         stop_if(cancelled)
         progress(0.9, f"{self.card.title}: keeping protected structures")
         if not self.card.pointwise:
             after = protection.keep_structure(scan, after, body)
         if self.card.keeps_scale and not self.card.whole_image:
             after = np.where(body, after, scan.array)
-        if not np.isfinite(after).all():
-            raise InputError(
-                f"{self.card.title} gave {int((~np.isfinite(after)).sum())} voxels that are not finite "
-                f"on '{scan.name}'; the scan does not suit this method"
-            )
         progress(1.0, f"{self.card.title}: done")
         entry = {
             "method": self.card.name,

@@ -1,7 +1,8 @@
 """How much all features together tell the scanners apart: can a classifier name the site, how far do clouds lie apart?
 
 After harmonization the area under the curve should be near 0.5 and the discrepancy near 0; tests one feature at a time
-(`site_effect`) do not see what only the combination of features betrays.
+(`site_effect`) do not see what only the combination of features betrays. The classifier is linear, so it sees means
+only: scanners that differ in spread or form alone have an area of 0.5, and the discrepancy is what finds them.
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ class InputsPanel(VTKObservationMixin):
         header.setSectionResizeMode(NAME_COLUMN, qt.QHeaderView.Stretch)
         for column in (REFERENCE_COLUMN, PROTECTED_COLUMN, MEASURED_COLUMN):
             header.setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
+        header.setFixedHeight(ROW_HEIGHT)
         ui.structureTable.verticalHeader().hide()
         ui.structureTable.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
         ui.modalityCombo.connect("currentIndexChanged(int)", self._onModality)
@@ -148,8 +149,8 @@ class InputsPanel(VTKObservationMixin):
                 (MEASURED_COLUMN, segmentID in p.measuredSegments),
             ):
                 self._item(row, column).setCheckState(qt.Qt.Checked if checked else qt.Qt.Unchecked)
-        height = table.horizontalHeader().sizeHint.height() + 2 * table.frameWidth
-        table.setFixedHeight(height + ROW_HEIGHT * min(max(len(names), 1), ROWS_SHOWN))
+        rowsAndHeader = 1 + min(max(len(names), 1), ROWS_SHOWN)
+        table.setFixedHeight(ROW_HEIGHT * rowsAndHeader + 2 * table.frameWidth)
 
     def _item(self, row: int, column: int):
         """The cell, made where there is none; cells stay, since one may just be telling that it was ticked."""

@@ -601,6 +601,7 @@ def test_the_panel_has_its_picture_taken_with_a_result(panel, tmp_path):
     panel.picture(folder / "panel.png", width=520)
     image = qt.QImage(str(folder / "panel.png"))
     assert image.width() == 520
+    assert panel.representation.minimumSizeHint.width() < 450  # fits beside the slice views on a small screen
     assert image.height() > 600
     assert (folder / "panel.png").stat().st_size < 300_000
     for table in (panel.ui.structureTable, panel.ui.featureView):

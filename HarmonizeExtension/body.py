@@ -80,7 +80,7 @@ def _air_threshold(coarse: np.ndarray, inside: np.ndarray) -> float:
 
     Otsu's threshold of the logarithm, since bright fat would otherwise pull it above grey matter.
     """
-    lowest = float(coarse.min())
+    lowest = min(float(coarse.min()), 0.0)  # magnitudes and counts begin at 0, whether there is air or not
     top = max(float(np.percentile(coarse[inside], 99.5)) - lowest, 1e-30)
     values = (coarse[inside] - lowest) / top
     threshold = float(np.expm1(_otsu(np.log1p(100 * values))) / 100)

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from Testing.engine.scans import grid, head
+
 from HarmonizeExtension import images
 from HarmonizeExtension.errors import InputError
 from HarmonizeExtension.protection import FEATHER_MM, MonotoneMap, keep_structure
 from HarmonizeExtension.scan import Structure
-from Testing.engine.scans import grid, head
 
 
 def smoothed(array, rng):

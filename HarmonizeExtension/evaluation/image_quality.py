@@ -13,14 +13,14 @@ import numpy as np
 from scipy import ndimage, stats
 from scipy.spatial.distance import jensenshannon
 
+from .. import images
 from ..errors import InputError
 
 _K1, _K2 = 0.01, 0.03  # Wang et al., section III.B
 
-# Name -> (reach in voxels to each side, what it does to one axis).
-_UNIFORM_REACH = 3
-_GAUSSIAN_REACH, _GAUSSIAN_SIGMA = 5, 1.5
-WINDOWS = ("uniform 7", "gaussian 1.5")
+# How many voxels a window reaches to each side; that far from the image's border SSIM is not defined.
+_REACH = {"uniform 7": 3, "gaussian 1.5": 5}
+WINDOWS = tuple(_REACH)
 
 
 def ssim_map(
@@ -41,17 +41,17 @@ def ssim_map(
     if not data_range > 0:
         raise InputError(f"a data range of {data_range} is not possible; give the span of intensities, for example 255")
     axes = (1, 2) if per_slice else (0, 1, 2)
-    reach = window_reach(window)
+    reach = _reach(window)
     if min(x.shape[axis] for axis in axes) <= 2 * reach:
         raise InputError(f"an image of shape {x.shape} is smaller than the window of {2 * reach + 1} voxels")
     voxels = (2 * reach + 1) ** len(axes)
 
     def mean(array: np.ndarray) -> np.ndarray:
         for axis in axes:
-            if window == WINDOWS[0]:
+            if window == "uniform 7":
                 array = ndimage.uniform_filter1d(array, 2 * reach + 1, axis)
             else:
-                array = ndimage.gaussian_filter1d(array, _GAUSSIAN_SIGMA, axis, radius=reach)
+                array = ndimage.gaussian_filter1d(array, 1.5, axis, radius=reach)
         return array
 
     mean_x, mean_y = mean(x), mean(y)
@@ -60,13 +60,6 @@ def ssim_map(
     covariance = sample * (mean(x * y) - mean_x * mean_y)
     c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
     return ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
-
-
-def window_reach(window: str) -> int:
-    """How many voxels the window reaches to each side; that far from the image's border SSIM is not defined."""
-    if window not in WINDOWS:
-        raise InputError(f"window '{window}' is not known; use one of {', '.join(WINDOWS)}")
-    return _UNIFORM_REACH if window == WINDOWS[0] else _GAUSSIAN_REACH
 
 
 def ssim(
@@ -81,10 +74,14 @@ def ssim(
 
     With `per_slice` windows lie within axial slices and the mean is over all their voxels. NaN for an empty mask.
     """
-    values = ssim_map(reference, image, data_range, window, per_slice)
-    inside = _interior(values.shape, window_reach(window), per_slice)
-    where = inside if mask is None else inside & np.asarray(mask, bool)
-    return float(values[where].mean()) if where.any() else float("nan")
+    x, y = _pair(reference, image)
+    where = _defined(x.shape, mask, window, per_slice)
+    if mask is not None:
+        if not where.any():
+            return float("nan")
+        box = images.bounding_box(where, _reach(window))  # nothing further away has a part in it
+        x, y, where = x[box], y[box], where[box]
+    return float(ssim_map(x, y, data_range, window, per_slice)[where].mean())
 
 
 def ssim_of_slices(
@@ -96,8 +93,7 @@ def ssim_of_slices(
 ) -> np.ndarray:
     """Structural similarity of each axial slice (z,), by the window within the slice; NaN where the mask is empty."""
     values = ssim_map(reference, image, data_range, window, per_slice=True)
-    inside = _interior(values.shape, window_reach(window), per_slice=True)
-    where = inside if mask is None else inside & np.asarray(mask, bool)
+    where = _defined(values.shape, mask, window, per_slice=True)
     count = where.sum(axis=(1, 2))
     return np.where(where, values, 0).sum(axis=(1, 2)) / np.where(count > 0, count, np.nan)
 
@@ -241,11 +237,19 @@ def volume_difference(reference: np.ndarray, other: np.ndarray) -> float:
     return (np.count_nonzero(other) - size) / size if size else float("nan")
 
 
-def _interior(shape: tuple[int, ...], reach: int, per_slice: bool) -> np.ndarray:
+def _reach(window: str) -> int:
+    if window not in _REACH:
+        raise InputError(f"window '{window}' is not known; use one of {', '.join(WINDOWS)}")
+    return _REACH[window]
+
+
+def _defined(shape: tuple[int, ...], mask: np.ndarray | None, window: str, per_slice: bool) -> np.ndarray:
+    """Where SSIM is defined, inside the mask (z, y, x)."""
+    reach = _reach(window)
     inside = np.zeros(shape, bool)
     z = slice(None) if per_slice else slice(reach, -reach)
     inside[z, reach:-reach, reach:-reach] = True
-    return inside
+    return inside if mask is None else inside & np.asarray(mask, bool)
 
 
 def _pair(reference: np.ndarray, image: np.ndarray, mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

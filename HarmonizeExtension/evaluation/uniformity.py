@@ -40,10 +40,13 @@ def liver_noise(scan: Scan, liver: str = "liver", radius_mm: float = RADIUS_MM) 
     if liver not in scan.structures:
         raise InputError(f"'{scan.name}' has no structure '{liver}'; it has: {', '.join(scan.structures) or 'none'}")
     mask = scan.structures[liver].array
+    if not mask.any():
+        raise InputError(f"structure '{liver}' of '{scan.name}' is empty; check the segmentation")
     spacing = scan.spacing_mm[::-1]
+    box = images.bounding_box(mask)
     # A layer of background around it: what touches the image's border ends there.
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
-    index = np.argwhere(depth > radius_mm + max(spacing))
+    depth = ndimage.distance_transform_edt(np.pad(mask[box], 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
+    index = np.argwhere(depth > radius_mm + max(spacing)) + [part.start for part in box]
     if not len(index):
         raise InputError(f"no sphere of {2 * radius_mm:g} mm fits into '{liver}'; check the segmentation")
     to_mm = images.index_to_physical(scan.image)
@@ -53,9 +56,9 @@ def liver_noise(scan: Scan, liver: str = "liver", radius_mm: float = RADIUS_MM) 
     # LPS: right is the smaller x, superior the larger z; rounding keeps ties independent of the last bit.
     chosen = np.lexsort((places[:, 1], -np.round(places[:, 2], 3), np.round(places[:, 0], 3)))[0]
     centre = index[chosen]
-    grid = np.indices(mask.shape, sparse=True)
-    apart = sum(((axis - c) * s) ** 2 for axis, c, s in zip(grid, centre, spacing, strict=True))
-    values = scan.array[apart <= radius_mm**2].astype(float)
+    grid = np.indices(mask[box].shape, sparse=True)
+    apart = sum(((axis + part.start - c) * s) ** 2 for axis, part, c, s in zip(grid, box, centre, spacing, strict=True))
+    values = scan.array[box][apart <= radius_mm**2].astype(float)
     mean, sd = float(values.mean()), float(values.std())
     if mean <= 0:
         raise InputError(f"the mean in the liver of '{scan.name}' is {mean:g}; a ratio to it means nothing")

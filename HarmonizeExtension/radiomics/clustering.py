@@ -27,6 +27,7 @@ _STEPS = 200
 class Proposal:
     """Proposed labels (scans,) "group 1" ..., largest first, and how far to trust them.
 
+    A group of a few scans holds outliers: too few to harmonize (`assumptions.small_batches` says so), worth a look.
     silhouette: mean silhouette (Rousseeuw 1987), 1 for groups far apart, 0 for touching ones; NaN for one group.
     bic: by number of groups tried, lower is better.
     """

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from Testing.engine.scans import grid
 
@@ -46,9 +47,28 @@ def test_a_liver_too_small_or_missing_or_dark_is_refused():
         liver_noise(abdomen(liver_radius_mm=14))
     with pytest.raises(InputError, match="no structure 'Liver'"):
         liver_noise(abdomen(), "Liver")
+    with pytest.raises(InputError, match="'liver' of 'scan' is empty"):
+        liver_noise(abdomen(liver_radius_mm=0))
     scan = abdomen()
     with pytest.raises(InputError, match="ratio to it means nothing"):
         liver_noise(scan.with_array(scan.array - 50))
+
+
+@pytest.mark.real_data
+def test_in_a_real_abdomen_the_sphere_lies_in_the_upper_right_of_the_liver(real_data):
+    image = sitk.ReadImage(str(real_data / "ct_abdomen" / "example_ct.nii.gz"))
+    labels = sitk.ReadImage(str(real_data / "ct_abdomen" / "example_seg_fast_force_split.nii.gz"))
+    liver = sitk.Cast(labels == 5, sitk.sitkUInt8)
+    scan = Scan(image, Modality.CT, {"liver": Structure("liver", liver)}, units="HU")
+    found = liver_noise(scan)
+    to_mm = images.index_to_physical(liver)
+    place = np.argwhere(scan.structures["liver"].array)[:, ::-1] @ to_mm[:3, :3].T + to_mm[:3, 3]
+    middle = (place.min(axis=0) + place.max(axis=0)) / 2
+    assert found.centre_mm[0] < middle[0]
+    assert found.centre_mm[2] > middle[2]
+    assert np.sqrt(((place - found.centre_mm) ** 2).sum(axis=1)).min() == 0
+    assert 20 < found.mean < 130  # HU of liver, with contrast or without
+    assert found.sd < 30
 
 
 def test_a_gap_between_scanners_is_found_and_told_in_medians():

@@ -78,9 +78,11 @@ def _cases(options) -> list[tuple[str, Path, Path | None]]:
     if len(segmentations) != len(volumes):
         raise InputError(f"{len(volumes)} volumes but {len(segmentations)} segmentations; give one for each volume")
     cases, used = [], set()
-    for volume, segmentation in zip(volumes, segmentations, strict=True):
-        name = wanted = stem(volume)
-        number = 1
+    stems = [stem(volume) for volume in volumes]
+    for volume, segmentation, wanted in zip(volumes, segmentations, stems, strict=True):
+        if stems.count(wanted) > 1:  # such as image.nii.gz in a folder of each patient
+            wanted = f"{volume.resolve().parent.name}_{wanted}"
+        name, number = wanted, 1
         while name in used:
             number += 1
             name = f"{wanted}_{number}"

@@ -80,9 +80,9 @@ class HarmonizeModuleLogic(ScriptedLoadableModuleLogic):
         settings: of the radiomics, by name or file; those of the modality when None.
         insist: write a refused result too; its name and attributes say that it was refused.
 
-        Returns the nodes and the verdict. Raises ValueError (HarmonizeError) with a sentence for the user where
-        something does not fit or the result is refused, Cancelled when `cancelled()` became true; then nothing was
-        written.
+        Returns the nodes and the verdict; the table is None where nothing is measured. Raises ValueError
+        (HarmonizeError) with a sentence for the user where something does not fit or the result is refused, Cancelled
+        when `cancelled()` became true; then nothing was written.
         """
         progress, cancelled = progress or silent, cancelled or never
         scan = scene.scanFromNodes(
@@ -104,7 +104,7 @@ class HarmonizeModuleLogic(ScriptedLoadableModuleLogic):
             raise RefusedError(result.verdict)
         # From here on the scene changes; whatever could fail has been done.
         volume = scene.writeVolume(result.after, inputVolume, outputVolume, result.verdict)
-        table = writeFeatures(result.features, inputVolume, featureTable) if result.features.rows else featureTable
+        table = writeFeatures(result.features, inputVolume, featureTable) if result.features.rows else None
         node = scene.writeVerdict(result.verdict, result.after, inputVolume, volume)
         return Result(volume, table, node, result.verdict, result)
 
@@ -119,6 +119,7 @@ class HarmonizeModuleLogic(ScriptedLoadableModuleLogic):
         """Harmonize many volumes of the scene with the same options; one that fails is reported, the others go on.
 
         volumes: volume nodes; every scan of the scene when None (results, references and doses are left out).
+        cancelled: what is done stays, the volume that is being worked on has no row.
         outputFolder: where `verdicts.csv` and `features.csv` are written; nowhere when None.
         report: called after each volume with its row and its Result, None where it has none.
         options: as for `process`; each volume takes the segmentation that was drawn on it. A segment that an option
@@ -127,14 +128,11 @@ class HarmonizeModuleLogic(ScriptedLoadableModuleLogic):
         """
         folder = output_folder(outputFolder) if outputFolder is not None else None
         rows, tables = [], []
+        segmentation = options.pop("segmentation", None)
         for volume in list(_scansOfScene(options.get("target")) if volumes is None else volumes):
-            if cancelled is not None and cancelled():
-                break
             row, result = errorRow(volume.GetName(), ""), None
             try:
-                result = self.process(
-                    volume, options.get("segmentation") or segmentationOf(volume), **_without(options)
-                )
+                result = self.process(volume, segmentation or segmentationOf(volume), cancelled=cancelled, **options)
             except Cancelled:
                 break
             except RefusedError as refused:
@@ -171,10 +169,6 @@ def exitCode(rows: Iterable[dict]) -> int:
     """0 when every volume has a result, 3 when the guard refused one, 2 when one failed."""
     statuses = {row["status"] for row in rows}
     return 2 if "error" in statuses or not statuses else 3 if Status.REFUSE.value in statuses else 0
-
-
-def _without(options: dict) -> dict:
-    return {name: value for name, value in options.items() if name != "segmentation"}
 
 
 def _scansOfScene(target) -> list:

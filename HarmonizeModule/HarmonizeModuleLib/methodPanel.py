@@ -91,6 +91,8 @@ class MethodPanel:
             return wanted[card.target]
         if card.target in VOLUME_TARGETS and p.targetVolume is p.inputVolume and p.inputVolume is not None:
             return _("The reference scan is the scan itself; choose another one")
+        if card.target is TargetKind.SCAN and p.referenceSegment and p.targetSegmentation is None:
+            return _("Choose the segmentation of the reference scan, or mark no reference structure")
         return ""
 
     def _showTarget(self, card: MethodCard, modality: Modality | None) -> None:

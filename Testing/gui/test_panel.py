@@ -248,6 +248,10 @@ def test_the_target_is_asked_for_as_the_method_needs_it_and_apply_says_what_is_m
     assert parameters(panel).targetSegmentation is heads[1][1]
     tick(panel, "brain", REFERENCE_COLUMN)
     assert shown(panel) == ["targetVolumeSelector", "targetSegmentationSelector"]
+    ui.targetSegmentationSelector.setCurrentNode(None)
+    assert "Choose the segmentation of the reference scan" in why()
+    ui.targetSegmentationSelector.setCurrentNode(heads[1][1])
+    assert ui.applyButton.enabled
     ui.outputSelector.setCurrentNode(heads[0][0])
     assert "would overwrite the scan" in why()
     ui.outputSelector.setCurrentNode(None)
@@ -385,6 +389,20 @@ def test_a_result_that_was_deleted_is_named_when_it_shall_be_shown(panel, heads)
     panel.ui.differenceButton.click()
     assert "'scanner A harmonized' is no longer in the scene" in scene.errorTexts()[0]
     scene.messages.clear()
+    scene.assertNoErrors()
+
+
+def test_nothing_measured_gives_no_table_and_shows_no_older_one(panel, heads):
+    select(panel, heads[0][0], "zscore")
+    panel.ui.applyButton.click()
+    assert panel.ui.tableButton.enabled
+    for name in rows(panel):
+        tick(panel, name, MEASURED_COLUMN, on=False)
+    panel.ui.applyButton.click()
+    assert not panel.ui.tableButton.enabled
+    assert panel.ui.featureView.isHidden()
+    assert panel.ui.differenceButton.enabled
+    assert parameters(panel).featureTable is None
     scene.assertNoErrors()
 
 

@@ -110,14 +110,21 @@ def test_a_refused_volume_has_a_row_with_its_reasons_and_no_result(monkeypatch):
     assert exitCode(rows) == 3
 
 
-def test_cancelling_midway_keeps_what_is_done(tmp_path):
+@pytest.mark.parametrize("within", [False, True])
+def test_cancelling_midway_keeps_what_is_done(tmp_path, within):
     addScans("first", "second", "third")
-    done = []
+    done, asked = [], []
+
+    def cancelled():
+        """From the start of the second volume, or in the middle of it."""
+        asked.extend([1] if done else [])
+        return len(asked) > (4 if within else 0)
+
     rows = HarmonizeModuleLogic().processScene(
         tmp_path,
         method="zscore",
         report=lambda row, result: done.append((row["volume"], result.outputVolume.GetName())),
-        cancelled=lambda: bool(done),
+        cancelled=cancelled,
     )
     assert done == [("first", "first harmonized")]
     assert [row["volume"] for row in rows] == ["first"]
@@ -181,19 +188,19 @@ def test_a_batch_of_files_writes_volumes_tables_and_exits_with_what_happened(tmp
     assert done.returncode == 2, done.stderr
     rows = table(out / "verdicts.csv")
     assert [(row["volume"], row["outputVolume"]) for row in rows] == [
-        ("good", "good_harmonized.nrrd"),
+        ("in_good", "in_good_harmonized.nrrd"),
         ("bad", ""),
-        ("good_2", "good_2_harmonized.nrrd"),
+        ("other_good", "other_good_harmonized.nrrd"),
     ]
     assert "bad.nrrd" in rows[1]["reasons"]
-    assert "1/3 good: " in done.stdout
-    for name, source in (("good", good), ("good_2", same)):
+    assert "1/3 in_good: " in done.stdout
+    for name, source in (("in_good", good), ("other_good", same)):
         before, after = sitk.ReadImage(str(source)), sitk.ReadImage(str(out / f"{name}_harmonized.nrrd"))
         assert images.same_grid(before, after)
         assert after.GetPixelID() == sitk.sitkFloat32
-    assert {row.case for row in FeatureTable.from_csv(out / "features.csv").rows} == {"good", "good_2"}
+    assert {row.case for row in FeatureTable.from_csv(out / "features.csv").rows} == {"in_good", "other_good"}
     assert sorted(f.name for f in out.iterdir()) == sorted(
-        ["verdicts.csv", "features.csv", "good_harmonized.nrrd", "good_2_harmonized.nrrd"]
+        ["verdicts.csv", "features.csv", "in_good_harmonized.nrrd", "other_good_harmonized.nrrd"]
     )
 
 

@@ -32,8 +32,9 @@ def batch_effect(standardised: np.ndarray, shrinkage: str, mean_only: bool) -> B
 
     shrinkage: "parametric" (normal and inverse gamma priors), "non-parametric" (the other features are the prior) or
     "none". mean_only leaves the variance at 1; the shift is then shrunk by the number of scans as always, where sva and
-    neuroCombat reckon with one scan and so leave much of the shift in place. A variance of 0 that nothing shrinks counts as 1: it says no more than
-    that the batch has too few scans. Fewer than two features leave nothing to borrow from, so nothing is shrunk.
+    neuroCombat reckon with one scan and so leave much of it in place. A variance of 0 that nothing shrinks counts as 1:
+    it says no more than that the batch has too few scans. Fewer than two features leave nothing to borrow from, so
+    nothing is shrunk.
     """
     n, features = standardised.shape
     shift = standardised.mean(axis=0)

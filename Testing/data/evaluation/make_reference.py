@@ -1,7 +1,7 @@
 """How reference.json was made: scikit-learn, statsmodels and pingouin on small random tables.
 
-    python -m venv oracle && oracle/bin/pip install scikit-learn==1.9.1 statsmodels==0.15.0 pingouin==0.6.1
-    oracle/bin/python make_reference.py
+python -m venv oracle && oracle/bin/pip install scikit-learn==1.9.1 statsmodels==0.15.0 pingouin==0.6.1
+oracle/bin/python make_reference.py
 """
 
 import json

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import numpy as np
+import SimpleITK as sitk
 from scipy import ndimage
 
 from . import comparison
@@ -25,7 +27,11 @@ def slice_index(scan: Scan) -> int:
 
 
 def before_and_after(before: Scan, after: Scan, height: int = 420) -> dict[str, bytes]:
-    """PNG pictures of one axial slice: "before", "after", "difference"; both scans on one grid."""
+    """PNG pictures of one axial slice: "before", "after", "difference"; both scans on one grid.
+
+    The patient's front is up and the right side is on the left, however the voxels are stored.
+    """
+    before, after = upright(before), upright(after)
     z = slice_index(before)
     masks = [s.array[z] for s in before.structures.values()]
     change = comparison.difference(before, after)
@@ -39,6 +45,15 @@ def before_and_after(before: Scan, after: Scan, height: int = 420) -> dict[str, 
     return {name: png(rgb) for name, rgb in outlined.items()} | {
         "difference": png(enlarge(diverging_rgb(change[z], limit), spacing, height))
     }
+
+
+def upright(scan: Scan) -> Scan:
+    """The scan with its voxels stored from the patient's right to left, front to back and feet to head."""
+    structures = {
+        name: dataclasses.replace(structure, mask=sitk.DICOMOrient(structure.mask, "LPS"))
+        for name, structure in scan.structures.items()
+    }
+    return dataclasses.replace(scan, image=sitk.DICOMOrient(scan.image, "LPS"), structures=structures)
 
 
 def grey_rgb(slice_: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -91,7 +91,7 @@ def replacing_together(folder: str | os.PathLike, superseded: Iterable[str] = ()
         raise OutputError(f"the results could not be written to '{folder}': {_reason(error)}") from error
     finally:
         for source, place in reversed(moved):
-            with contextlib.suppress(FileNotFoundError):  # the last move may not have happened
+            if not source.exists():  # else the last move did not happen
                 os.replace(place, source)
         _remove(new)
         _remove(old)

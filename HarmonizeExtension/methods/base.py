@@ -77,12 +77,7 @@ class Harmonizer(abc.ABC):
         body = np.any([body_mask(scan), *(s.array for s in scan.with_role(Role.PROTECTED))], axis=0)
         stop_if(cancelled)
         after = self._harmonize(scan, body, part(progress, 0.1, 0.9), cancelled)
-        after = np.asarray(after, dtype=np.float32)
-        if not np.isfinite(after).all():
-            raise InputError(
-                f"{self.card.title} gave {int((~np.isfinite(after)).sum())} voxels that are not finite "
-                f"on '{scan.name}'; the scan does not suit this method"
-            )
+        after = self._checked(np.asarray(after, dtype=np.float32), scan)
         stop_if(cancelled)
         progress(0.9, f"{self.card.title}: keeping protected structures")
         if not self.card.pointwise:
@@ -99,6 +94,19 @@ class Harmonizer(abc.ABC):
         return scan.with_array(
             after, units=scan.units if self.card.keeps_scale else "", provenance=(*scan.provenance, entry)
         )
+
+    def _checked(self, after: np.ndarray, scan: Scan) -> np.ndarray:
+        """The intensities that `_harmonize` gave, unless they are no image of the scan's grid."""
+        problem = ""
+        if after.shape != scan.image.GetSize()[::-1]:
+            problem = f"an array of shape {after.shape}, not that of the scan,"
+        elif not np.isfinite(after).all():
+            problem = f"{int((~np.isfinite(after)).sum())} voxels that are not finite"
+        elif after.min() == after.max():
+            problem = f"{after.flat[0]:g} everywhere"
+        if problem:
+            raise InputError(f"{self.card.title} gave {problem} on '{scan.name}'; the scan does not suit this method")
+        return after
 
     def check(self, scan: Scan) -> None:
         """Raise InputError where the scan cannot be given to this method; subclasses add their own needs."""

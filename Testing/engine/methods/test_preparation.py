@@ -89,7 +89,7 @@ def test_progress_rises_from_0_to_1():
     BiasFieldCorrection().apply(head(), lambda fraction, text: fractions.append(fraction))
     assert fractions[0] == 0
     assert fractions[-1] == 1
-    assert fractions == sorted(fractions)
+    assert np.all(np.diff(fractions) > -1e-9)
     assert len(fractions) > 10
 
 

@@ -26,14 +26,19 @@ def registerSampleData():
         fileNames=f"{SAMPLE}.nrrd",
         nodeNames=SAMPLE,
         thumbnailFileName=os.path.join(icons, f"{SAMPLE}.png"),
-        customDownloader=lambda source: makeThreeScannerCase()[0],
+        customDownloader=_onButton,
     )
+
+
+def _onButton(source):
+    with slicer.util.tryWithErrorDisplay(_("The sample could not be made."), waitCursor=True):
+        return makeThreeScannerCase()[0]
 
 
 def makeThreeScannerCase(spacing: float = 1.0, seed: int = 1):
     """Make the case in the scene; returns (volume nodes, segmentation nodes), one of each for each scanner.
 
-    spacing: voxel size in mm; half a minute at 1 mm, a few seconds at 2 mm. The same seed gives the same voxels.
+    spacing: voxel size in mm; ten seconds or so at 1 mm, two at 2 mm. The same seed gives the same voxels.
     """
     from HarmonizeExtension.phantoms.brain import three_scanner_case
 

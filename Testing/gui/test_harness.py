@@ -352,3 +352,10 @@ assert slicer.app.layoutManager() is None
 assert not any(name.startswith("PySide6") for name in sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_calls_that_return_nothing_do_not_use_up_none():
+    label = qt.QLabel()
+    for _again in range(100):
+        label.setText("x")
+    assert sys.getrefcount(None) > 1 << 30

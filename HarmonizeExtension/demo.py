@@ -14,6 +14,7 @@ import SimpleITK as sitk
 
 from . import case, report
 from .evaluation.site_effect import differing_share
+from .feature_domain.combat import ComBat
 from .files.reading import read_scan
 from .files.writing import output_folder
 from .methods import catalogue
@@ -24,7 +25,6 @@ from .phantoms.brain import scan_person, three_scanner_case
 from .phantoms.person import Person
 from .phantoms.scanners import SCANNERS
 from .progress import Progress, part, silent
-from .radiomics.combat import ComBat
 from .radiomics.extraction import extract
 from .radiomics.settings import Settings
 from .scan import Modality, Scan

@@ -26,10 +26,10 @@ from HarmonizeExtension.evaluation.arms import harmonized, unharmonized  # noqa:
 from HarmonizeExtension.evaluation.outcome import outcome_protocol  # noqa: E402
 from HarmonizeExtension.evaluation.site_effect import site_effect, variance_explained  # noqa: E402
 from HarmonizeExtension.evaluation.site_prediction import site_prediction  # noqa: E402
-from HarmonizeExtension.radiomics.combat import ComBat  # noqa: E402
-from HarmonizeExtension.radiomics.covbat import CovBat  # noqa: E402
-from HarmonizeExtension.radiomics.scanner_label import manufacturer_name  # noqa: E402
-from HarmonizeExtension.radiomics.zscore import ScannerZScore  # noqa: E402
+from HarmonizeExtension.feature_domain.combat import ComBat  # noqa: E402
+from HarmonizeExtension.feature_domain.covbat import CovBat  # noqa: E402
+from HarmonizeExtension.feature_domain.scanner_label import manufacturer_name  # noqa: E402
+from HarmonizeExtension.feature_domain.zscore import ScannerZScore  # noqa: E402
 
 # Columns of the ABIDE table that say how the scan was stored, not how good it is, or who rated it.
 NOT_FEATURES = re.compile(r"subject_id|site|rater_\d|size_[xyz]|spacing_[xyz]")

@@ -30,7 +30,7 @@ def grids(draw):
 
 
 def head(on: sitk.Image | None = None, seed: int = 0, noise: float = 4.0) -> Scan:
-    """An MR-like head: air, a bright shell, grey and white matter with texture; structures "brain", "white matter", "GTV"."""
+    """An MR-like head: air, bright shell, grey and white matter; structures "brain", "white matter" and "GTV"."""
     on = on or grid(size=(40, 44, 30), spacing=(1.0, 1.0, 1.5))
     rng = np.random.default_rng(seed)
     z, y, x = np.meshgrid(*[np.linspace(-1, 1, n) for n in on.GetSize()[::-1]], indexing="ij")

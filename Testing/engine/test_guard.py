@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from Testing.engine.scans import grid, head
+
 from HarmonizeExtension import guard, images
 from HarmonizeExtension.guard import Status
 from HarmonizeExtension.methods.preparation import BiasFieldCorrection
 from HarmonizeExtension.methods.statistical import HistogramMatching, WhiteStripe, ZScore
 from HarmonizeExtension.scan import Modality
-from Testing.engine.scans import grid, head
 
 SEEDS = (0, 1, 2)
 PROTECTED = {"protected": ["GTV"]}

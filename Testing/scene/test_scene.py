@@ -9,6 +9,7 @@ import SimpleITK as sitk
 import slicer
 import vtk
 from hypothesis import given, settings
+
 from HarmonizeModuleLib import scene
 from HarmonizeModuleLib.logic import HarmonizeModuleLogic
 from Testing.engine.scans import grid, grids, head

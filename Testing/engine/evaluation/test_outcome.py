@@ -14,7 +14,7 @@ from HarmonizeExtension.evaluation import outcome as protocol
 from HarmonizeExtension.evaluation.arms import harmonized, unharmonized
 from HarmonizeExtension.evaluation.logistic import LogisticRegression
 from HarmonizeExtension.evaluation.roc import auc, delong, roc_curve
-from HarmonizeExtension.radiomics.combat import ComBat
+from HarmonizeExtension.feature_domain.combat import ComBat
 
 REFERENCE = json.loads((Path(__file__).parents[2] / "data" / "evaluation" / "reference.json").read_text())
 

@@ -9,8 +9,8 @@ from HarmonizeExtension.evaluation.arms import harmonized, unharmonized
 from HarmonizeExtension.evaluation.outcome import outcome_protocol
 from HarmonizeExtension.evaluation.site_effect import differing_share
 from HarmonizeExtension.evaluation.site_prediction import site_prediction
-from HarmonizeExtension.radiomics.combat import ComBat
-from HarmonizeExtension.radiomics.zscore import ScannerZScore
+from HarmonizeExtension.feature_domain.combat import ComBat
+from HarmonizeExtension.feature_domain.zscore import ScannerZScore
 
 pytestmark = pytest.mark.real_data
 

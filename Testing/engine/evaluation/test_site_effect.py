@@ -19,7 +19,7 @@ from HarmonizeExtension.evaluation.site_effect import (
     variance_explained,
 )
 from HarmonizeExtension.evaluation.site_prediction import discrepancy, site_prediction, stratified_folds
-from HarmonizeExtension.radiomics.combat import ComBat
+from HarmonizeExtension.feature_domain.combat import ComBat
 
 REFERENCE = json.loads((Path(__file__).parents[2] / "data" / "evaluation" / "reference.json").read_text())
 

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from Testing.engine.scans import bits, grids, head
+
 from HarmonizeExtension.errors import InputError, ModelError
 from HarmonizeExtension.methods.statistical import HistogramMatching, Nyul, StandardScale, WhiteStripe, ZScore
 from HarmonizeExtension.scan import Modality
-from Testing.engine.scans import bits, grids, head
 
 WHITE = {"reference": "white matter"}
 
@@ -122,7 +123,7 @@ def test_ct_is_refused_by_name():
 
     ct = dataclasses.replace(head(), modality=Modality.CT, units="HU", name="planning CT")
     for method in methods():
-        with pytest.raises(InputError, match="planning CT.*is CT"):
+        with pytest.raises(InputError, match=r"planning CT.*is CT"):
             method.apply(ct)
 
 

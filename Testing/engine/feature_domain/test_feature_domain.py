@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from scipy.linalg import hadamard
 
 from HarmonizeExtension.errors import InputError
-from HarmonizeExtension.radiomics.clustering import propose_labels, silhouette
+from HarmonizeExtension.feature_domain.clustering import propose_labels, silhouette
+from HarmonizeExtension.feature_domain.reliability import reliability
+from HarmonizeExtension.feature_domain.scanner_label import manufacturer_name, scanner_labels
+from HarmonizeExtension.feature_domain.voxel_count import POWERS, voxel_count_corrected
 from HarmonizeExtension.radiomics.extraction import extract
-from HarmonizeExtension.radiomics.reliability import reliability
-from HarmonizeExtension.radiomics.scanner_label import manufacturer_name, scanner_labels
 from HarmonizeExtension.radiomics.settings import Settings
-from HarmonizeExtension.radiomics.voxel_count import POWERS, voxel_count_corrected
 from HarmonizeExtension.scan import Acquisition, Modality, Scan, Structure
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from HarmonizeExtension.errors import InputError
-from HarmonizeExtension.radiomics.combat import ComBat
-from HarmonizeExtension.radiomics.covbat import CovBat
+from HarmonizeExtension.feature_domain.combat import ComBat
+from HarmonizeExtension.feature_domain.covbat import CovBat
 
 SHRINKAGES = ["parametric", "non-parametric", "none"]
 seeds = st.integers(0, 2**32 - 1)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from HarmonizeExtension.errors import InputError
-from HarmonizeExtension.radiomics.assumptions import confounded, explained_share, squared_association
-from HarmonizeExtension.radiomics.combat import ComBat
-from HarmonizeExtension.radiomics.zscore import ScannerZScore
+from HarmonizeExtension.feature_domain.assumptions import confounded, explained_share, squared_association
+from HarmonizeExtension.feature_domain.combat import ComBat
+from HarmonizeExtension.feature_domain.zscore import ScannerZScore
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from HarmonizeExtension.radiomics.combat import ComBat
+from HarmonizeExtension.feature_domain.combat import ComBat
 
 REFERENCE = json.loads((Path(__file__).parents[2] / "data" / "combat" / "reference.json").read_text())
 KEEP = {"continuous": ("age",), "categorical": ("sex",)}

@@ -53,8 +53,13 @@ def body_mask(scan: Scan) -> np.ndarray:
     # The surface is drawn voxel by voxel within one coarse voxel of where it was found.
     around = _repeat(ndimage.binary_dilation(found), factor, array.shape)
     within = _repeat(ndimage.binary_erosion(found, border_value=1), factor, array.shape)
-    fine = array if scan.modality is Modality.CT else ndimage.uniform_filter(array, np.where(factor > 1, 3, 1))
-    return _filled(within | (around & (fine > threshold)), axial)
+    box = images.bounding_box(around, margin=2)
+    fine = array[box]
+    if scan.modality is not Modality.CT:
+        fine = ndimage.uniform_filter(fine, np.where(factor > 1, 3, 1))
+    within[box] |= around[box] & (fine > threshold)
+    within[box] = _filled(within[box], axial)
+    return within
 
 
 def _threshold(scan: Scan, coarse: np.ndarray, spacing_mm: tuple[float, float, float]) -> float:
@@ -69,7 +74,10 @@ def _threshold(scan: Scan, coarse: np.ndarray, spacing_mm: tuple[float, float, f
     if not scanned.all():
         without_padding = _air_threshold(coarse, scanned)
         dark = scanned & (coarse <= without_padding)
-        layers = _opened(dark, images.ball(AIR_DEPTH_MM, spacing_mm))
+        # Boxes instead of balls: their filters work axis by axis and take a tenth of the time.
+        box = [1 + 2 * int(AIR_DEPTH_MM / s) for s in spacing_mm[::-1]]
+        core = ndimage.minimum_filter(dark.astype(np.uint8), box, mode="nearest")
+        layers = dark & (ndimage.maximum_filter(core, box, mode="nearest") > 0)
         if np.count_nonzero(layers) > max(0.2 * np.count_nonzero(dark), 0.05 * np.count_nonzero(scanned)):
             return without_padding
     return threshold

@@ -178,6 +178,11 @@ def test_a_progress_bar_on_a_terminal(files, tmp_path):
     run.stdout.close()
 
 
+def hear_interrupts():
+    """A shell that runs the tests in the background has its children ignore Ctrl-C, as it should."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("delay_s", [0.0, 0.4])
 def test_an_interrupt_leaves_nothing_half_written(files, tmp_path, delay_s):
     """The process is stopped while it works: N4 on a head of twice the size takes longer than the delays."""
@@ -185,7 +190,9 @@ def test_an_interrupt_leaves_nothing_half_written(files, tmp_path, delay_s):
     write_image(big, tmp_path / "big.nii.gz")
     out = tmp_path / "out"
     arguments = ("--volume", tmp_path / "big.nii.gz", "--modality", "MR", "--method", "n4", "--n4", "--out", out)
-    run = subprocess.Popen(command("apply", *arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        command("apply", *arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
+    )
     deadline = time.monotonic() + 60
     while not out.exists() and time.monotonic() < deadline:  # made when the work begins
         time.sleep(0.01)

@@ -221,6 +221,7 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 biasCorrection=p.biasCorrection and not self.ui.biasCheckBox.isHidden(),
                 commonSpacing=p.commonSpacing,
                 settings=p.settings or None,
+                insist=p.insist,
                 progress=self._onProgress,
                 cancelled=lambda: self._cancelRequested,
             )

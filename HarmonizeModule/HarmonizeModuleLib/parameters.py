@@ -21,6 +21,7 @@ class HarmonizeModuleParameterNode:
     biasCorrection - N4 first.
     commonSpacing - voxel size in mm of the common grid; 0 keeps the grid of the scan.
     settings - name of the radiomics settings; empty for those of the modality.
+    insist - write a refused result too, marked.
     outputVolume, featureTable - where results go; made anew when not selected.
     """
 
@@ -38,5 +39,6 @@ class HarmonizeModuleParameterNode:
     biasCorrection: bool = False
     commonSpacing: Annotated[float, WithinRange(0, 10)] = 0.0
     settings: str = ""
+    insist: bool = False
     outputVolume: vtkMRMLScalarVolumeNode
     featureTable: vtkMRMLTableNode

@@ -56,6 +56,8 @@ class ResultsPanel:
             Status.REVIEW: _("Review: look at the points below before you use the result."),
             Status.REFUSE: _("Refused: the result was not written."),
         }[verdict.status]
+        if verdict.status is Status.REFUSE and outputVolume is not None:
+            sentence = _("Refused, and written because you asked for it; its name says so.")
         name, sentence = (html.escape(text) for text in (inputVolume.GetName(), sentence))
         self.ui.verdictLabel.text = f"{name}<br><b>{sentence}</b>"
         texts = verdict.reasons or [check.text for check in verdict.checks]

@@ -470,6 +470,11 @@ def test_a_refused_result_is_shown_with_its_reasons_and_nothing_is_written(panel
     assert not panel.ui.tableButton.enabled
     assert panel.ui.featureView.isHidden()
     assert nodeCount() == count
+    panel.ui.insistCheckBox.checked = True
+    panel.ui.applyButton.click()
+    assert "written because you asked for it" in panel.ui.verdictLabel.text
+    assert "(refused)" in panel.ui.outputSelector.currentNode().GetName()
+    assert panel.ui.differenceButton.enabled
     scene.assertNoErrors()
 
 

@@ -133,7 +133,9 @@ def introduction(table: Mapping[str, Mapping[str, float]]) -> str:
     return (
         "<h2>Do the features tell the scanners apart?</h2>"
         "<p>Share of 75 texture features in which a scanner differs from the others (Kolmogorov-Smirnov, p &lt; 0.05, "
-        "mean over three simulated scanners, other people on each); chance alone gives about 5 %.</p>"
+        "mean over three simulated scanners, other people on each); chance alone gives about 5 %. Intensity "
+        "maps bring contrast together, but noise and sharpness, which texture measures, stay as they are; ComBat "
+        "works on the features themselves (here fitted on the very people that it is judged on).</p>"
         + report.table(("scans", *TISSUES), rows)
     )
 

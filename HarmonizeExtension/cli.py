@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import threading
@@ -39,7 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Cancelled, KeyboardInterrupt):
         print("interrupted; nothing was left half-written", file=sys.stderr)
         return INTERRUPTED
-    print(json.dumps(answer, indent=1) if options.json else _in_words(answer))
+    try:
+        print(json.dumps(answer, indent=1) if options.json else _in_words(answer), flush=True)
+    except BrokenPipeError:  # such as `| head`: the work is done, and nobody listens any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return DONE
 
 

@@ -27,7 +27,7 @@ def slice_index(scan: Scan) -> int:
 
 
 def before_and_after(before: Scan, after: Scan, height: int = 420) -> dict[str, bytes]:
-    """PNG pictures of one axial slice: "before", "after", "difference"; both scans on one grid.
+    """PNG pictures of one axial slice by caption: before, after, difference; both scans on one grid.
 
     The patient's front is up and the right side is on the left, however the voxels are stored.
     """
@@ -41,10 +41,12 @@ def before_and_after(before: Scan, after: Scan, height: int = 420) -> dict[str, 
         "before": grey_rgb(before.array[z], *comparison.window(before)),
         "after": grey_rgb(after.array[z], *comparison.window(after)),
     }
-    outlined = {name: outline(enlarge(rgb, spacing, height), masks) for name, rgb in grey.items()}
-    return {name: png(rgb) for name, rgb in outlined.items()} | {
-        "difference": png(enlarge(diverging_rgb(change[z], limit), spacing, height))
-    }
+    shown = {name: png(outline(enlarge(rgb, spacing, height), masks)) for name, rgb in grey.items()}
+    limit_text = f"{limit:.3g} {after.units}".strip()
+    shown[f"after minus before (red: brighter, up to {limit_text})"] = png(
+        enlarge(diverging_rgb(change[z], limit), spacing, height)
+    )
+    return shown
 
 
 def upright(scan: Scan) -> Scan:

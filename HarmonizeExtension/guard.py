@@ -30,13 +30,14 @@ class Status(enum.StrEnum):
 
 
 _ORDER = list(Status)
+SOFT_TISSUE_HU = (-150.0, 250.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
     """One question: its figure, the limits it was held against, and the answer in words.
 
-    figure: name and value of what was measured; `unit` says in what.
+    name, value, unit: what was measured, and in what.
     review, refuse: the figure's limits; None where there is none.
     """
 
@@ -86,6 +87,13 @@ class Limits:
     drift_suv_fraction: the same as a share of the structure's SUV mean, for PET.
     texture: rank correlation of the fine detail of a protected structure before and after.
     edge_slice: change of an outermost slice against the median slice, as a multiple.
+    shift: displacement of the whole image, in voxels.
+    local: by modality, the strongest change between 3 and 12 mm in size that neither the image as a whole nor its
+        shading explains, in standard deviations of the image's own detail of that size. A PET resolution is there to
+        change just that.
+    slices: change of a slice's mean against its two neighbours, in standard deviations inside the body.
+    sharpness: fine detail left, as a share, where intensities have no unit (a CT kernel or PET resolution is there to
+        change it); more than its inverse is as bad.
     out_of_range: share of voxels beyond the range of the scan (where the scale is kept).
     collapsed: share of grey levels that are left of those of the scan.
     """
@@ -96,6 +104,12 @@ class Limits:
     drift_suv_fraction: tuple[float, float] = (0.15, 0.5)
     texture: tuple[float, float] = (0.95, 0.80)
     edge_slice: tuple[float, float] = (4.0, 12.0)
+    shift: tuple[float, float] = (0.3, 1.0)
+    local: Mapping[Modality, tuple[float, float]] = dataclasses.field(
+        default_factory=lambda: {Modality.MR: (1.0, 4.0), Modality.CT: (0.25, 2.0), Modality.PET: (4.0, 12.0)}
+    )
+    slices: tuple[float, float] = (0.12, 0.35)
+    sharpness: tuple[float, float] = (0.6, 0.25)
     out_of_range: tuple[float, float] = (0.001, 0.02)
     collapsed: tuple[float, float] = (0.10, 0.01)
 
@@ -118,17 +132,25 @@ def inspect(before: Scan, after: Scan, limits: Limits = Limits()) -> Verdict:
     box = images.bounding_box(body | _union(before, body.shape), margin=4)
     before = _cropped(before, box)
     a, b, body = a[box], b[box], body[box]
-    expected = MonotoneMap.implied_by(a[body], b[body])(a)
+    # Where units are kept, so should the values be; else they follow one intensity map for the whole image.
+    kept = bool(after.units) and after.units == before.units
+    expected = a if kept else MonotoneMap.implied_by(a[body], b[body])(a)
     checks.append(_levels(a, b, body, limits))
-    if after.units and after.units == before.units:
+    if kept:
         checks.append(_range(a, b, body, limits))
+        checks.append(_body_drift(before, a, b, body, limits))
+    else:
+        checks.append(_sharpness(expected, b, body, limits))
+    checks.append(_shift(expected, b, body, limits))
+    checks.append(_local(before, expected, b, body, limits))
     checks += _edges(before, a, b, body, limits)
     for structure in before.structures.values():
         mask = structure.array
         if mask.any():
-            checks.append(_drift(before, structure.name, a, b, expected, body, mask, bool(after.units), limits))
+            checks.append(_drift(before, structure.name, a, b, expected, body, mask, kept, limits))
             if Role.PROTECTED in structure.roles:
                 checks.append(_texture(structure.name, a, b, mask, limits))
+    checks.append(_slices(b - expected, float(b[body].std()), body, box[0].start, limits))
     checks.append(_edge_slices(b - expected, float(b[body].std()), body, box[0].start, limits))
     return Verdict(tuple(checks))
 
@@ -185,11 +207,79 @@ def _range(a: np.ndarray, b: np.ndarray, body: np.ndarray, limits: Limits) -> Ch
     return _judge("range", share, limits.out_of_range, f"{share:.2%} of the voxels lie beyond the range of the scan")
 
 
+def _body_drift(before: Scan, a: np.ndarray, b: np.ndarray, body: np.ndarray, limits: Limits) -> Check:
+    """The drift of soft tissue (CT) or of the whole body (PET), where no structure would show it."""
+    if before.modality is not Modality.CT:
+        return _drift(before, "the body", a, b, a, body, body, True, limits)
+    calm = ndimage.gaussian_filter(a, 1.5)  # noise must not decide what counts as tissue
+    tissue = ndimage.binary_erosion(body & (calm > SOFT_TISSUE_HU[0]) & (calm < SOFT_TISSUE_HU[1]), iterations=2)
+    change = float(np.median((b - a)[tissue if tissue.any() else body]))
+    text = f"soft tissue as a whole changed by {change:+.1f} HU"
+    return _signed("drift of soft tissue", change, _judge("", abs(change), limits.drift_hu, text, "HU"))
+
+
+def _sharpness(expected: np.ndarray, b: np.ndarray, body: np.ndarray, limits: Limits) -> Check:
+    """Detail finer than about two voxels, against what a mere intensity map would have left."""
+    fine = [float((x - ndimage.gaussian_filter(x, 1.0))[body].std()) for x in (expected, b)]
+    ratio = fine[1] / fine[0] if fine[0] > 0 else 1.0
+    text = f"{ratio:.0%} of the fine detail is left" if ratio <= 1 else f"fine detail or noise grew to {ratio:.0%}"
+    check = _judge("sharpness", min(ratio, 1 / max(ratio, 1e-6)), limits.sharpness, text)
+    return dataclasses.replace(check, value=ratio)
+
+
+def _shift(expected: np.ndarray, b: np.ndarray, body: np.ndarray, limits: Limits) -> Check:
+    """The displacement that explains the change best: least squares on the gradient (Lucas and Kanade, IJCAI 1981)."""
+    smooth = [ndimage.gaussian_filter(x, 1.0) for x in (expected, b)]
+    slope = np.stack([g[body] for g in np.gradient(smooth[0])]).astype(float)
+    normal = slope @ slope.T
+    if np.linalg.matrix_rank(normal) < 3:
+        return Check("shift", 0.0, Status.PASS, "too flat to see a shift", "voxels")
+    moved = np.linalg.solve(normal, slope @ (smooth[0] - smooth[1])[body].astype(float))
+    size = float(np.linalg.norm(moved))
+    return _judge("shift", size, limits.shift, f"the image as a whole moved by {size:.2f} voxels", "voxels")
+
+
+def _local(before: Scan, expected: np.ndarray, b: np.ndarray, body: np.ndarray, limits: Limits) -> Check:
+    """What appeared or vanished somewhere, contoured or not."""
+
+    def detail(array):
+        sigmas = ([mm / s for s in before.spacing_mm[::-1]] for mm in (3.0, 12.0))
+        fine, coarse = (ndimage.gaussian_filter(array, sigma) for sigma in sigmas)
+        return fine - coarse
+
+    change = np.abs(detail(b - expected))
+    # At the edge of the body air is mixed in.
+    inner = ndimage.binary_erosion(body, iterations=3)
+    inside = inner if inner.any() else body
+    usual = float(np.sqrt(np.mean(detail(expected)[inside] ** 2))) or 1.0
+    z, y, x = np.unravel_index(int(np.argmax(np.where(inside, change, -1))), change.shape)
+    point = before.image.TransformIndexToPhysicalPoint((int(x), int(y), int(z)))
+    where = ", ".join(f"{abs(v):.0f} {'LPS'[i] if v >= 0 else 'RAI'[i]}" for i, v in enumerate(point))
+    ratio = float(change[z, y, x]) / usual
+    text = f"the strongest local change is {ratio:.2f} times the image's usual detail of that size, at {where} mm"
+    return _judge("local change", ratio, limits.local[before.modality], text)
+
+
+def _slices(change: np.ndarray, spread: float, body: np.ndarray, first: int, limits: Limits) -> Check:
+    """A slice that was lost, or that differs from its neighbours in brightness."""
+    covered = body.reshape(len(body), -1).sum(1)
+    slices = np.flatnonzero(covered >= 0.1 * covered.max())
+    if len(slices) < 5:
+        return Check("slices", 0.0, Status.PASS, "too few slices to compare each with its neighbours")
+    mean = np.array([change[z][body[z]].mean() for z in slices])
+    jump = np.abs(mean[1:-1] - (mean[:-2] + mean[2:]) / 2) / (spread or 1.0)
+    worst = int(np.argmax(jump))
+    text = (
+        f"slice {first + int(slices[1 + worst])} differs from its neighbours by {jump[worst]:.2f} standard deviations"
+    )
+    return _judge("slices", float(jump[worst]), limits.slices, text, "SD")
+
+
 def _edges(before: Scan, a: np.ndarray, b: np.ndarray, body: np.ndarray, limits: Limits) -> list[Check]:
     """Whether edges are where they were and point the same way.
 
-    Gradients at a scale of 1.5 mm or one voxel, whichever is coarser; each voxel counts by the smaller of its two
-    edge strengths' ranks, so that neither noise nor an edge that one image lacks is averaged away.
+    Gradients at a scale of 1.5 mm or one voxel, whichever is coarser; each voxel counts by the larger of its two edge
+    strengths, so that an edge that only one image has is not averaged away.
     """
     first, second = (_gradient(x, before.spacing_mm) for x in (a, b))
     strength = [np.sqrt(np.einsum("i...,i...", g, g)) for g in (first, second)]
@@ -257,14 +347,20 @@ def _signed(name: str, value: float, check: Check) -> Check:
 
 
 def _texture(name: str, a: np.ndarray, b: np.ndarray, mask: np.ndarray, limits: Limits) -> Check:
-    """Rank correlation of detail finer than two voxels: a monotone map keeps it near 1, new or lost detail does not."""
+    """Rank correlation of fine detail with what the structure's own intensity map would give, whatever its shape."""
     box = images.bounding_box(mask, 4)
     inside = mask[box]
-    detail = [(x[box] - ndimage.gaussian_filter(x[box], 2.0))[inside] for x in (a, b)]
-    ranks = [np.argsort(np.argsort(d)).astype(float) for d in detail]
-    flat = len(ranks[0]) < 8 or any(d.std() == 0 for d in detail)
-    agreement = 1.0 if flat else float(np.corrcoef(*ranks)[0, 1])
-    text = f"fine detail of the protected structure '{name}' agrees by {agreement:.2f}"
+    mapped = MonotoneMap.implied_by(a[box][inside], b[box][inside])(a[box])
+    detail = [(x - ndimage.gaussian_filter(x, 2.0))[inside] for x in (mapped, b[box])]
+    spread = [float(x[box][inside].std()) for x in (a, b)]
+    if len(detail[0]) < 8 or spread[0] == 0:
+        agreement = 1.0
+    elif spread[1] == 0 or any(d.std() == 0 for d in detail):
+        agreement = 0.0  # all that was in it is gone
+    else:
+        ranks = [np.argsort(np.argsort(d)).astype(float) for d in detail]
+        agreement = float(np.corrcoef(*ranks)[0, 1])
+    text = f"fine detail of the protected structure '{name}' agrees by {agreement:.2f}; compare the images there"
     return _judge(f"texture of '{name}'", agreement, limits.texture, text)
 
 

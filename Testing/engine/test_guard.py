@@ -12,6 +12,7 @@ from HarmonizeExtension import guard, images
 from HarmonizeExtension.guard import Status
 from HarmonizeExtension.methods.preparation import BiasFieldCorrection
 from HarmonizeExtension.methods.statistical import HistogramMatching, WhiteStripe, ZScore
+from HarmonizeExtension.phantoms.brain import three_scanner_case
 from HarmonizeExtension.scan import Modality
 
 SEEDS = (0, 1, 2)
@@ -49,10 +50,10 @@ FAULTS = {
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_gross_faults_are_never_a_pass(fault, seed):
+def test_gross_faults_are_refused(fault, seed):
     before = head(seed=seed).with_roles(**PROTECTED)
     found = verdict(before, FAULTS[fault](before.array))
-    assert found.status is not Status.PASS
+    assert found.status is Status.REFUSE
     assert found.reasons
 
 
@@ -87,6 +88,68 @@ def noisy_edge_slice(before):
 def test_local_faults_in_or_near_structures_are_reported(fault, seed):
     before = head(seed=seed).with_roles(**PROTECTED)
     assert verdict(before, fault(before)).status is not Status.PASS
+
+
+def lost_slice(a):
+    a[15] = 0
+    return a
+
+
+def striped(a):
+    a[::2] *= 1.3
+    return a
+
+
+UNSEEN_BY_STRUCTURES = {
+    "a slice is lost": lost_slice,
+    "every other slice is brighter": striped,
+    "blurred": lambda a: ndimage.gaussian_filter(a, 1.5),
+    "shifted by one voxel": lambda a: np.roll(a, 1, axis=2),
+}
+
+
+@pytest.mark.parametrize("seed", [3, 4, 5])  # not those that the limits were set on
+@pytest.mark.parametrize("fault", UNSEEN_BY_STRUCTURES)
+def test_faults_of_the_whole_image_are_seen_without_any_structure(fault, seed):
+    before = dataclasses.replace(head(seed=seed), structures={})
+    assert verdict(before, UNSEEN_BY_STRUCTURES[fault](before.array)).status is not Status.PASS
+
+
+@pytest.fixture(scope="module")
+def person():
+    """A simulated head with a lesion as dark as grey matter, which no intensity map can make vanish alone."""
+    return three_scanner_case(seed=3, spacing_mm=2.0)["GE 3T"]
+
+
+def test_a_lesion_that_vanishes_is_seen_though_nobody_contoured_it(person):
+    array = person.array
+    white = np.median(array[person.structures["white matter"].array])
+    array[person.structures["lesion"].array] = white
+    found = verdict(dataclasses.replace(person, structures={}), array)
+    assert any("local change" in reason for reason in found.reasons)
+
+
+def test_a_lesion_that_appears_is_seen_though_nobody_contoured_it(person):
+    array = person.array
+    z, y, x = (int(v) for v in ndimage.center_of_mass(person.structures["white matter"].array))
+    inside = np.zeros(array.shape, bool)
+    inside[z - 2 : z + 3, y + 8 : y + 13, x + 8 : x + 13] = True
+    array[inside] *= 0.4
+    found = verdict(dataclasses.replace(person, structures={}), array)
+    assert any("local change" in reason for reason in found.reasons)
+
+
+@pytest.mark.parametrize("seed", [3, 4, 5])
+def test_an_emptied_protected_structure_is_refused(seed):
+    before = head(seed=seed).with_roles(**PROTECTED)
+    assert verdict(before, vanished_tumour(before)).status is Status.REFUSE
+
+
+def test_a_shift_of_hounsfield_units_is_seen_without_any_structure():
+    before = head()
+    image = images.to_image(before.array - 60, before.image)
+    ct = dataclasses.replace(before, modality=Modality.CT, units="HU", image=image, structures={})
+    assert any("soft tissue" in reason for reason in verdict(ct, ct.array + 60).reasons)
 
 
 def test_an_artefact_in_the_last_slice_is_named():

@@ -311,7 +311,10 @@ def _gradient(array: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.n
 
 
 def _union(scan: Scan, shape: tuple[int, ...]) -> np.ndarray:
-    return np.any([np.zeros(shape, bool), *(s.array for s in scan.structures.values())], axis=0)
+    union = np.zeros(shape, bool)
+    for structure in scan.structures.values():  # one by one: a stack of all masks can be gigabytes
+        union |= structure.array
+    return union
 
 
 def _drift(

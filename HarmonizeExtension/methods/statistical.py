@@ -86,7 +86,7 @@ class WhiteStripe(Harmonizer):
     card: ClassVar[MethodCard] = MethodCard(
         name="whitestripe",
         title="WhiteStripe",
-        summary="Sets the white-matter peak of the histogram to 0 and the spread around it to 1.",
+        summary="Sets the white-matter peak of a T1-weighted scan to 0 and the spread around it to 1.",
         modalities=MR_ONLY,
         target=TargetKind.NONE,
         keeps_scale=False,
@@ -208,10 +208,10 @@ class Nyul(Harmonizer):
 
     Source: Nyul, Udupa, Zhang, IEEE TMI 19:143-150, 2000.
 
-    standard: the learnt scale.
+    standard: the learnt scale, or its model folder.
     """
 
-    standard: StandardScale
+    standard: StandardScale | Path | str
 
     card: ClassVar[MethodCard] = MethodCard(
         name="nyul",
@@ -225,10 +225,9 @@ class Nyul(Harmonizer):
         reference="the structure the scale was learnt in, if it was learnt in one",
     )
 
-    @classmethod
-    def for_target(cls, target: StandardScale | Path | str, **parameters) -> Nyul:
-        """From a standard scale or its model folder."""
-        return cls(target if isinstance(target, StandardScale) else StandardScale.load(target), **parameters)
+    def __post_init__(self):
+        if not isinstance(self.standard, StandardScale):
+            self.standard = StandardScale.load(self.standard)
 
     def check(self, scan: Scan) -> None:
         super().check(scan)

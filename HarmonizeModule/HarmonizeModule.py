@@ -183,6 +183,8 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return _("Choose the modality; the scan does not say it")
         if p.outputVolume is not None and p.outputVolume is p.inputVolume:
             return _("The result would overwrite the scan; choose another output")
+        if p.outputVolume is not None and p.outputVolume is self.method.target():
+            return _("The result would overwrite the reference scan; choose another output")
         return self.method.missing()
 
     def onApplyButton(self):

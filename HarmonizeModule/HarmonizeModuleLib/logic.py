@@ -85,6 +85,10 @@ class HarmonizeModuleLogic(ScriptedLoadableModuleLogic):
         when `cancelled()` became true; then nothing was written.
         """
         progress, cancelled = progress or silent, cancelled or never
+        if outputVolume is not None and (outputVolume is inputVolume or outputVolume is target):
+            raise InputError(
+                _("The result would overwrite '{name}'; choose another output").format(name=outputVolume.GetName())
+            )
         scan = scene.scanFromNodes(
             inputVolume, segmentation, modality, referenceSegment, protectedSegments, measuredSegments
         )

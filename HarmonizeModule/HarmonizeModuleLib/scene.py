@@ -68,7 +68,9 @@ def scanFromNodes(
         names[segmentID]: Structure(names[segmentID], maskFromSegment(segmentationNode, segmentID, volumeNode, image))
         for segmentID in wanted
     }
-    scan = Scan(image, modality, structures, acquisitionOf(volumeNode), units, volumeNode.GetName())
+    scan = Scan(
+        image, modality, structures, acquisitionOf(volumeNode), units, volumeNode.GetName(), provenanceOf(volumeNode)
+    )
     return scan.with_roles(
         reference=names[chosen["reference"][0]] if chosen["reference"] else None,
         protected=[names[segmentID] for segmentID in chosen["protected"]],
@@ -260,6 +262,11 @@ def acquisitionOf(volumeNode) -> Acquisition:
     kept = volumeNode.GetAttribute(ACQUISITION_ATTRIBUTE)
     fields = {field.name for field in dataclasses.fields(Acquisition)}
     return Acquisition(**{k: v for k, v in json.loads(kept).items() if k in fields}) if kept else Acquisition()
+
+
+def provenanceOf(volumeNode) -> tuple[dict, ...]:
+    """What was done to a volume that is itself a result, oldest first; empty for any other volume."""
+    return tuple(json.loads(volumeNode.GetAttribute(PROVENANCE_ATTRIBUTE) or "[]"))
 
 
 # ---------------------------------------------------------------- out

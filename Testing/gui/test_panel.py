@@ -254,6 +254,8 @@ def test_the_target_is_asked_for_as_the_method_needs_it_and_apply_says_what_is_m
     assert ui.applyButton.enabled
     ui.outputSelector.setCurrentNode(heads[0][0])
     assert "would overwrite the scan" in why()
+    ui.outputSelector.setCurrentNode(heads[1][0])
+    assert "would overwrite the reference scan" in why()
     ui.outputSelector.setCurrentNode(None)
     select(panel, heads[0][0], "nyul")
     assert shown(panel) == ["targetFolderEdit"]

@@ -158,6 +158,19 @@ def test_the_result_stands_beside_its_input_with_provenance_and_without_its_dico
         assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == study
 
 
+def test_harmonizing_a_result_again_keeps_its_history():
+    volume, segmentation = nodes()
+    first = process(volume, segmentation).outputVolume
+    second = process(first, segmentation, method="n4").outputVolume
+
+    def history(node):
+        return json.loads(node.GetAttribute(scene.PROVENANCE_ATTRIBUTE))
+
+    assert [entry["method"] for entry in history(second)] == ["zscore", "n4"]
+    assert history(second)[:1] == history(first)
+    assert scene.scanFromNodes(volume).provenance == ()
+
+
 def test_given_output_nodes_are_used_again_and_nothing_piles_up():
     volume, segmentation = nodes()
     first = process(volume, segmentation)
@@ -247,6 +260,20 @@ def test_an_unfit_volume_is_named_and_nothing_is_written(spoil, says):
     with pytest.raises(ValueError, match=says):
         process(volume)
     assert slicer.mrmlScene.GetNumberOfNodes() == count
+
+
+@pytest.mark.parametrize("overwritten", [0, 1])
+def test_a_result_never_overwrites_the_scan_or_its_target(overwritten):
+    volumes = [
+        nodes(dataclasses.replace(head(seed=seed), name=name))[0] for seed, name in enumerate(("scan", "wanted"))
+    ]
+    before = [slicer.util.arrayFromVolume(volume).copy() for volume in volumes]
+    count = slicer.mrmlScene.GetNumberOfNodes()
+    with pytest.raises(ValueError, match=f"overwrite '{volumes[overwritten].GetName()}'; choose another output"):
+        process(volumes[0], method="histogram-matching", target=volumes[1], outputVolume=volumes[overwritten])
+    assert slicer.mrmlScene.GetNumberOfNodes() == count
+    for volume, array in zip(volumes, before, strict=True):
+        assert (slicer.util.arrayFromVolume(volume) == array).all()
 
 
 def test_no_volume_a_label_map_a_colour_volume_and_a_single_slice_are_refused():

@@ -128,6 +128,14 @@ def segmentNames(segmentationNode) -> dict[str, str]:
 def _segmentIDs(wanted: Iterable[str], names: dict[str, str], segmentationNode) -> list[str]:
     wanted = list(wanted)
     byName = {name: segmentID for segmentID, name in names.items()}
+    for name in wanted:
+        same = [s for s in names if segmentationNode.GetSegmentation().GetSegment(s).GetName() == name]
+        if name not in names and len(same) > 1:
+            raise InputError(
+                _("'{where}' has {count} segments named '{name}'; rename them, or name one by its ID: {ids}").format(
+                    where=segmentationNode.GetName(), count=len(same), name=name, ids=", ".join(same)
+                )
+            )
     ids = [w if w in names else byName.get(w) for w in wanted]
     missing = [w for w, segmentID in zip(wanted, ids, strict=True) if segmentID is None]
     if missing:

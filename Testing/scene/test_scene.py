@@ -138,6 +138,13 @@ def test_segments_of_one_name_are_told_apart_and_roles_follow_ids_or_names():
     assert [s.name for s in scan.with_role(Role.PROTECTED)] == ["GTV (2)"]
     assert [s.name for s in scan.with_role(Role.REFERENCE)] == ["GTV"]
     assert set(scan.structures) == {"GTV", "GTV (2)"}  # only what has a role is rasterised
+    assert {s.name for s in scene.scanFromNodes(volume, segmentation, protected=ids).with_role(Role.PROTECTED)} == {
+        "GTV",
+        "GTV (2)",
+        "white matter",
+    }
+    with pytest.raises(InputError, match=f"2 segments named 'GTV'; .* by its ID: {ids[0]}, {ids[2]}"):
+        scene.scanFromNodes(volume, segmentation, protected=["GTV"])
     with pytest.raises(InputError, match="no segment liver"):
         scene.scanFromNodes(volume, segmentation, protected=["liver"])
 

@@ -24,10 +24,13 @@ from HarmonizeExtension.methods.preparation import BiasFieldCorrection, Resampli
 from HarmonizeExtension.progress import CancelCheck, Progress, never, silent, stop_if
 from HarmonizeExtension.radiomics.settings import Settings
 from HarmonizeExtension.radiomics.table import FeatureTable
+from HarmonizeExtension.scan import TargetKind
 
 from . import scene
 from .featureTables import writeFeatures
 from .parameters import HarmonizeModuleParameterNode
+
+VOLUME_TARGETS = (TargetKind.SCAN, TargetKind.KERNEL, TargetKind.RESOLUTION)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +74,8 @@ class HarmonizeModuleLogic(ScriptedLoadableModuleLogic):
         """Harmonize one volume of the scene; blocks until it is done.
 
         inputVolume: scalar volume node. segmentation: segmentation node, or None.
-        method: a name of the catalogue. target: what the method harmonizes to: a volume node, a model folder, a number
-            or a name; `targetSegmentation` goes with a volume.
+        method: a name of the catalogue. target: what the method harmonizes to: a volume node or its name in the scene,
+            a model folder, a number or the name of a kernel; `targetSegmentation` goes with a volume.
         outputVolume, featureTable: nodes to write to; made when None.
         protectedSegments, referenceSegment, measuredSegments: by name or ID; all segments are measured when None.
         modality: MR, CT or PET; read from the volume when empty.
@@ -85,6 +88,9 @@ class HarmonizeModuleLogic(ScriptedLoadableModuleLogic):
         when `cancelled()` became true; then nothing was written.
         """
         progress, cancelled = progress or silent, cancelled or never
+        harmonizer = catalogue.method(method)
+        target = _nodeOfTarget(harmonizer.card, target)
+        referenceSegment = _single(referenceSegment)
         if outputVolume is not None and (outputVolume is inputVolume or outputVolume is target):
             raise InputError(
                 _("The result would overwrite '{name}'; choose another output").format(name=outputVolume.GetName())
@@ -92,7 +98,6 @@ class HarmonizeModuleLogic(ScriptedLoadableModuleLogic):
         scan = scene.scanFromNodes(
             inputVolume, segmentation, modality, referenceSegment, protectedSegments, measuredSegments
         )
-        harmonizer = catalogue.method(method)
         goal = _target(harmonizer.card, target, targetSegmentation, scan, referenceSegment, segmentation)
         steps: list[Step] = [BiasFieldCorrection()] if biasCorrection else []
         if commonSpacing:
@@ -159,9 +164,49 @@ class HarmonizeModuleLogic(ScriptedLoadableModuleLogic):
         return rows
 
 
+def _single(referenceSegment) -> str | None:
+    """The reference structure, also where it was given as a list of one."""
+    if referenceSegment is None or isinstance(referenceSegment, str):
+        return referenceSegment
+    given = list(referenceSegment)
+    if len(given) > 1:
+        raise InputError(
+            _("There can be one reference structure, but {count} are given ({names}); choose one").format(
+                count=len(given), names=", ".join(map(str, given))
+            )
+        )
+    return given[0] if given else None
+
+
+def _nodeOfTarget(card: MethodCard, target):
+    """The target, and the scan of the scene where it is the name of one; a file of that name goes first."""
+    if hasattr(target, "IsA"):
+        if card.target not in (*VOLUME_TARGETS, TargetKind.NONE):
+            raise InputError(
+                _("{method} takes a {kind} as target, not {given}").format(
+                    method=card.title, kind=card.target.value, given=scene.describe(target)
+                )
+            )
+        return target
+    if card.target not in VOLUME_TARGETS or not isinstance(target, str) or Path(target).exists():
+        return target
+    named = [volume for volume in _scans() if volume.GetName() == target]
+    if len(named) > 1:
+        raise InputError(
+            _("The scene has {count} scans named '{name}'; give the node itself as target").format(
+                count=len(named), name=target
+            )
+        )
+    return named[0] if named else target
+
+
 def _target(card: MethodCard, target, targetSegmentation, scan, referenceSegment, segmentation):
     if target is None or not hasattr(target, "IsA"):
-        return catalogue.target_from_text(card, str(target), scan.modality) if target not in (None, "") else None
+        return (
+            catalogue.target_from_text(card, str(target), scan.modality, scan.units)
+            if target not in (None, "")
+            else None
+        )
     reference = None
     if referenceSegment and targetSegmentation is not None:
         names = scene.segmentNames(segmentation)
@@ -175,14 +220,24 @@ def exitCode(rows: Iterable[dict]) -> int:
     return 2 if "error" in statuses or not statuses else 3 if Status.REFUSE.value in statuses else 0
 
 
-def _scansOfScene(target) -> list:
-    """The scalar volumes that are scans: no label maps, results, doses, nor the reference itself."""
+def _scans() -> list:
+    """The scalar volumes of the scene that are scans or results of ours: no label maps, doses, display helpers."""
     scans = []
     for volume in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
-        derived = volume.IsA("vtkMRMLLabelMapVolumeNode") or volume.GetAttribute(scene.VERDICT_ATTRIBUTE)
         display = volume.GetHideFromEditors() or volume.GetAttribute(scene.DISPLAY_ATTRIBUTE)
-        if volume is not target and not derived and not display and not volume.GetAttribute("DicomRtImport.DoseVolume"):
+        other = volume.IsA("vtkMRMLLabelMapVolumeNode") or volume.GetAttribute("DicomRtImport.DoseVolume")
+        if not display and not other:
             scans.append(volume)
+    return scans
+
+
+def _scansOfScene(target) -> list:
+    """What is to be harmonized: the scans without results, nor the reference itself (a node or its name)."""
+    scans = [
+        volume
+        for volume in _scans()
+        if volume is not target and volume.GetName() != target and not volume.GetAttribute(scene.VERDICT_ATTRIBUTE)
+    ]
     if not scans:
         raise InputError(_("The scene has no scan to harmonize; load one first"))
     return scans

@@ -8,9 +8,8 @@ from HarmonizeExtension.methods.base import MethodCard
 from HarmonizeExtension.physics.ct_kernel import GENERIC_KERNELS
 from HarmonizeExtension.scan import Modality, TargetKind
 
-from .logic import drawnOn, segmentationOf
+from .logic import VOLUME_TARGETS, drawnOn, segmentationOf
 
-VOLUME_TARGETS = (TargetKind.SCAN, TargetKind.KERNEL, TargetKind.RESOLUTION)
 TEXT_TARGETS = {  # label, tool tip, and what is offered to choose
     TargetKind.KERNEL: (
         _("or kernel:"),

@@ -52,9 +52,12 @@ def scanFromNodes(
     """A volume node with the segments of a segmentation node as a Scan on the volume's grid.
 
     modality: MR, CT or PET; found on the node when empty. Segments are named by name or ID; `measured=None` measures
-    all. Only segments that have a role are rasterised. Raises InputError for anything that cannot be harmonized.
+    all; a single name need not be put into a list. Only segments that have a role are rasterised. Raises InputError
+    for anything that cannot be harmonized.
     """
     image = imageFromVolume(volumeNode)
+    if segmentationNode is not None:
+        requireNode(segmentationNode, "vtkMRMLSegmentationNode", _("segmentation"))
     modality = Modality.parse(modality or modalityOf(volumeNode))
     units = unitsOf(volumeNode, modality)
     names = segmentNames(segmentationNode)
@@ -82,6 +85,7 @@ def imageFromVolume(volumeNode) -> sitk.Image:
     """The voxels of a scalar volume node in LPS, without its parent transform. Raises InputError where it has none."""
     if volumeNode is None:
         raise InputError(_("No input volume is selected; choose the scan to harmonize"))
+    requireNode(volumeNode, "vtkMRMLVolumeNode", _("scan"))
     name = volumeNode.GetName()
     if volumeNode.GetImageData() is None:
         raise InputError(_("The volume '{name}' is empty; load its image first").format(name=name))
@@ -102,6 +106,23 @@ def imageFromVolume(volumeNode) -> sitk.Image:
     image.SetDirection((matrix[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin((matrix @ first)[:3].tolist())
     return image
+
+
+def requireNode(node, className: str, role: str) -> None:
+    """Raise InputError, which names what was given as `role`, where it is no node of the class that is wanted."""
+    if not (hasattr(node, "IsA") and node.IsA(className)):
+        raise InputError(
+            _("{given} was given as {role}; it must be a {className}").format(
+                given=describe(node), role=role, className=className
+            )
+        )
+
+
+def describe(node) -> str:
+    """A node, or what was given in place of one, in words."""
+    if hasattr(node, "GetName"):
+        return f"'{node.GetName()}' ({node.GetClassName()})"
+    return f"{node!r} ({type(node).__name__})"
 
 
 def _ijkToRAS(volumeNode) -> np.ndarray:
@@ -126,7 +147,7 @@ def segmentNames(segmentationNode) -> dict[str, str]:
 
 
 def _segmentIDs(wanted: Iterable[str], names: dict[str, str], segmentationNode) -> list[str]:
-    wanted = list(wanted)
+    wanted = [wanted] if isinstance(wanted, str) else list(wanted)
     byName = {name: segmentID for segmentID, name in names.items()}
     for name in wanted:
         same = [s for s in names if segmentationNode.GetSegmentation().GetSegment(s).GetName() == name]

@@ -283,6 +283,64 @@ def test_a_result_never_overwrites_the_scan_or_its_target(overwritten):
         assert (slicer.util.arrayFromVolume(volume) == array).all()
 
 
+# ---------------------------------------------------------------- what one writes in the console
+
+
+def test_a_single_segment_need_not_be_in_a_list_and_a_list_of_one_reference_is_that_one():
+    volume, segmentation = nodes()
+    result = process(
+        volume, segmentation, protectedSegments="GTV", measuredSegments="brain", referenceSegment=["white matter"]
+    )
+    roles = {s.name: set(s.roles) for s in result.case.after.structures.values()}
+    assert roles == {"GTV": {Role.PROTECTED}, "brain": {Role.MEASURED}, "white matter": {Role.REFERENCE}}
+    with pytest.raises(InputError, match=r"one reference structure, but 2 are given \(brain, GTV\)"):
+        process(volume, segmentation, referenceSegment=["brain", "GTV"])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"inputVolume": "structures"}, r"'structures' \(vtkMRMLSegmentationNode\) was given as scan"),
+        ({"segmentation": "volume"}, r"'volume' \(vtkMRMLScalarVolumeNode\) was given as segmentation"),
+        ({"target": "structures"}, r"'structures' \(vtkMRMLSegmentationNode\) was given as scan"),
+        ({"method": "nyul"}, r"Nyul standard scale takes a model as target, not 'wanted' \(vtkMRMLScalarVolumeNode\)"),
+        ({"targetSegmentation": "wanted"}, r"'wanted' \(vtkMRMLScalarVolumeNode\) was given as segmentation"),
+    ],
+)
+def test_a_node_of_the_wrong_kind_is_named_with_what_is_wanted(options, says):
+    volume, segmentation = nodes(dataclasses.replace(head(), name="volume"))
+    segmentation.SetName("structures")
+    wanted, _none = nodes(dataclasses.replace(head(seed=1), name="wanted", structures={}))
+    known = {"volume": volume, "structures": segmentation, "wanted": wanted}
+    given = {"inputVolume": volume, "method": "histogram-matching", "target": wanted}
+    given.update({key: known.get(value, value) for key, value in options.items()})
+    count = slicer.mrmlScene.GetNumberOfNodes()
+    with pytest.raises(InputError, match=says):
+        HarmonizeModuleLogic().process(**given)
+    assert slicer.mrmlScene.GetNumberOfNodes() == count
+    with pytest.raises(InputError, match=r"'volume' \(str\) was given as scan; it must be a vtkMRMLVolumeNode"):
+        process("volume")
+
+
+def test_a_target_may_be_the_name_of_the_only_scan_that_has_it():
+    volume, _none = nodes(dataclasses.replace(head(), structures={}))
+    wanted, _none = nodes(dataclasses.replace(head(seed=1), name="wanted", structures={}))
+
+    def harmonized(target):
+        result = process(volume, method="histogram-matching", target=target)
+        return slicer.util.arrayFromVolume(result.outputVolume)
+
+    assert (harmonized("wanted") == harmonized(wanted)).all()
+    with pytest.raises(InputError, match="overwrite 'wanted'"):
+        process(volume, method="histogram-matching", target="wanted", outputVolume=wanted)
+    nodes(dataclasses.replace(head(seed=2), name="wanted", structures={}))
+    with pytest.raises(InputError, match="2 scans named 'wanted'; give the node itself"):
+        harmonized("wanted")
+
+
+# ---------------------------------------------------------------- images that cannot be harmonized
+
+
 def test_no_volume_a_label_map_a_colour_volume_and_a_single_slice_are_refused():
     with pytest.raises(ValueError, match="No input volume"):
         process(None)

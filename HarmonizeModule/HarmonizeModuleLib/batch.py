@@ -9,12 +9,16 @@ failed, 3 the guard refused one, 4 nothing could be written.
 """
 
 import argparse
+import importlib.util
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import slicer
+
+if importlib.util.find_spec("HarmonizeModuleLib") is None:  # called by its path, the module not among Slicer's
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from HarmonizeModuleLib import scene
 from HarmonizeModuleLib.logic import HarmonizeModuleLogic, errorRow, exitCode, writeTables

@@ -92,8 +92,8 @@ def test_results_references_and_doses_are_not_harmonized_again():
     (dose,) = addScans("dose")
     dose.SetAttribute("DicomRtImport.DoseVolume", "1")
     logic = HarmonizeModuleLogic()
-    for _again in range(2):
-        rows = logic.processScene(method="histogram-matching", target=volumes[1], protectedSegments=["GTV"])
+    for target in (volumes[1], volumes[1].GetName()):
+        rows = logic.processScene(method="histogram-matching", target=target, protectedSegments=["GTV"])
         assert [row["volume"] for row in rows] == ["one"]
     assert exitCode(rows) == 0
 
@@ -154,12 +154,12 @@ def test_an_empty_scene_and_a_folder_that_cannot_be_written_are_refused(tmp_path
 # ---------------------------------------------------------------- the batch, as a process
 
 
-def runScript(script, *arguments, path=ROOT / "HarmonizeModule"):
-    """As `Slicer --no-main-window --python-script SCRIPT -- ARGUMENTS`."""
+def runScript(script, *arguments):
+    """As `Slicer --no-main-window --python-script SCRIPT -- ARGUMENTS`, the module not among Slicer's."""
     return subprocess.run(
         [sys.executable, "-m", "Testing.harness.script", str(script), "--", *map(str, arguments)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(path)},
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         capture_output=True,
         text=True,
         timeout=300,

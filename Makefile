@@ -7,7 +7,8 @@ RUN := $(VENV)/bin/python
 .PHONY: demo test lint benchmarks pictures clean
 
 demo: $(VENV)/ready
-	$(RUN) -m Testing.demo --out demo $(if $(INPUT),--input "$(INPUT)") $(if $(SEGMENTATION),--segmentation "$(SEGMENTATION)")
+	$(RUN) -m Testing.demo --out demo $(if $(INPUT),--input "$(INPUT)") $(if $(SEGMENTATION),--segmentation "$(SEGMENTATION)") \
+		$(if $(MODALITY),--modality $(MODALITY)) $(if $(UNITS),--units $(UNITS))
 
 test: $(VENV)/ready lint
 	$(RUN) -m pytest -n 2 --dist loadfile

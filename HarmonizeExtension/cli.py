@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(answer, indent=1) if options.json else _in_words(answer), flush=True)
     except BrokenPipeError:  # such as `| head`: the work is done, and nobody listens any more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return DONE
+    refused = options.command is _compare and answer["verdict"] == "refuse"
+    return REFUSED if refused else DONE
 
 
 def _complain(error: HarmonizeError, as_json: bool) -> int:
@@ -104,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--input", metavar="VOLUME", help="your own scan instead of the simulated case")
     demo.add_argument("--segmentation", metavar="SEG", help="its structures")
     demo.add_argument("--modality", choices=MODALITIES, help="of your own scan; MR by default")
+    demo.add_argument("--units", metavar="SUV|Bq/ml", help="of a PET file that does not say them")
     demo.add_argument("--out", default="demo", metavar="DIR", help="folder for the results (default: demo)")
     return parser
 
@@ -147,7 +149,9 @@ def _apply(options, progress: Progress, cancelled: CancelCheck) -> dict:
     progress(0.0, "Reading")
     options.modality = options.modality or catalogue.implied_modality(method.card, options.volume)
     scan = _read(options, reference=options.reference, protected=options.protect, measured=options.measure)
-    target = catalogue.target_from_text(method.card, options.target, scan.modality) if options.target else None
+    target = (
+        catalogue.target_from_text(method.card, options.target, scan.modality, scan.units) if options.target else None
+    )
     harmonizer = method.for_target(target)
     harmonizer.check(scan)
     steps = [BiasFieldCorrection()] if options.n4 else []
@@ -246,7 +250,7 @@ def _methods(options, progress: Progress, cancelled: CancelCheck) -> dict:
 def _demo(options, progress: Progress, cancelled: CancelCheck) -> dict:
     from . import demo
 
-    return demo.run(options.out, options.input, options.segmentation, options.modality, progress)
+    return demo.run(options.out, options.input, options.segmentation, options.modality, options.units, progress)
 
 
 def _in_words(answer: dict) -> str:

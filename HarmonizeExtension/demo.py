@@ -38,7 +38,7 @@ TEXTURE_CLASSES = ("glcm", "glrlm", "glszm", "gldm", "ngtdm")
 OWN_SCAN_METHODS = {
     Modality.MR: ("zscore", None),
     Modality.CT: ("kernel-matching", "soft"),
-    Modality.PET: ("resolution-matching", 8.0),
+    Modality.PET: ("resolution-matching", 10.0),
 }
 
 
@@ -47,15 +47,16 @@ def run(
     volume: str | None = None,
     segmentation: str | None = None,
     modality: str | None = None,
+    units: str | None = None,
     progress: Progress = silent,
 ) -> dict:
     """Run the demonstration and write its results below `out`; returns what the command line prints.
 
-    volume, segmentation, modality: a scan of the user's own instead of the simulated case.
+    volume, segmentation, modality, units: a scan of the user's own instead of the simulated case.
     """
     folder = output_folder(out)
     if volume is not None:
-        scan = own_scan(volume, segmentation, modality)
+        scan = own_scan(volume, segmentation, modality, units)
         name, target = OWN_SCAN_METHODS[scan.modality]
         result = case.run(scan, catalogue.method(name).for_target(target), progress=progress)
         paths = case.write(result, folder)
@@ -76,10 +77,9 @@ def run(
     return {"verdicts": verdicts, "reports": reports, "features that tell the scanners apart": in_percent(table)}
 
 
-def own_scan(volume: str, segmentation: str | None, modality: str | None) -> Scan:
+def own_scan(volume: str, segmentation: str | None, modality: str | None, units: str | None) -> Scan:
     """A user's own scan; MR where neither the file nor the user says otherwise and the voxels do not look like CT."""
     modality = modality or catalogue.implied_modality(ZScore.card, volume)
-    units = "SUV" if modality == Modality.PET else None
     return read_scan(volume, modality=modality, segmentation=segmentation, units=units)
 
 

@@ -38,6 +38,7 @@ def main():
     parser.add_argument("--input", metavar="VOLUME", help="your own scan instead of the simulated case")
     parser.add_argument("--segmentation", metavar="SEG", help="its structures")
     parser.add_argument("--modality", choices=["MR", "CT", "PET"], help="of your own scan; MR by default")
+    parser.add_argument("--units", choices=["SUV", "Bq/ml"], help="of a PET file that does not say them")
     parser.add_argument("--out", default="demo", metavar="DIR")
     options = parser.parse_args()
     start = time.time()
@@ -84,7 +85,7 @@ def simulatedCase():
 
 def ownScan(options):
     """The user's own scan, with the method that the engine's demonstration takes for its modality."""
-    scan = demo.own_scan(options.input, options.segmentation, options.modality)
+    scan = demo.own_scan(options.input, options.segmentation, options.modality, options.units)
     volume, segmentation = scene.nodesFromScan(scan)
     method, target = demo.OWN_SCAN_METHODS[scan.modality]
     with Bar(f"Harmonizing {scan.name}") as progress:

@@ -14,7 +14,8 @@ from .structures import read_structures
 from .tags import is_dicom
 from .volume import read_volume, stem
 
-UNITS = ("HU", "SUV", "Bq/ml")
+UNITS_OF = {Modality.MR: (), Modality.CT: ("HU",), Modality.PET: ("SUV", "Bq/ml")}
+UNITS = tuple(unit for units in UNITS_OF.values() for unit in units)
 
 
 def read_scan(
@@ -58,6 +59,8 @@ def read_scan(
         own_units = "HU"
     if units is not None and own_units not in ("", units):
         raise InputError(f"'{path}' is in {own_units}, not {units}")
+    if units is not None and units not in UNITS_OF[found]:
+        raise InputError(f"'{path}' is {found.value}, which is not measured in {units}; check modality and units")
     name = name or stem(os.path.abspath(folder))
     check_volume(image, name)  # before the structures, whose grid it is
     masks = {}

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .. import protection
+from .. import __version__, protection
 from ..body import body_mask
 from ..errors import InputError
 from ..progress import CancelCheck, Progress, never, part, silent, stop_if
@@ -60,6 +60,8 @@ class Harmonizer(abc.ABC):
     def for_target(cls, target: object = None, **parameters) -> Harmonizer:
         """The method set up for a target; what a target may be, `card.target` says."""
         if cls.card.target is TargetKind.NONE:
+            if target is not None:
+                raise InputError(f"{cls.card.title} takes no target; leave it out")
             return cls(**parameters)
         if target is None:
             raise InputError(f"{cls.card.title} needs a target ({cls.card.target.value}); choose one")
@@ -87,6 +89,7 @@ class Harmonizer(abc.ABC):
         progress(1.0, f"{self.card.title}: done")
         entry = {
             "method": self.card.name,
+            "version": __version__,
             "parameters": self.parameters(),
             "reference": [s.name for s in scan.with_role(Role.REFERENCE)],
             "protected": [s.name for s in scan.with_role(Role.PROTECTED)],

@@ -46,24 +46,34 @@ def method(name: str) -> type[Harmonizer]:
     raise InputError(f"there is no method '{name}'; {hint}")
 
 
-def target_from_text(card: MethodCard, text: str, modality: Modality) -> object:
+def target_from_text(card: MethodCard, text: str, modality: Modality, units: str = "") -> object:
     """What a user typed as target, as `Harmonizer.for_target` takes it: a scan, a number, a path or a name.
 
-    A reference scan may carry its segmentation behind a comma: `reference.nii.gz,reference.seg.nrrd`.
+    A reference scan may carry its segmentation behind a comma: `reference.nii.gz,reference.seg.nrrd`. Where its file
+    does not say modality and units, it is taken to have those of the scan that is harmonized.
     """
-    volume, _, segmentation = text.partition(",")
     if card.target is TargetKind.MODEL:
         return Path(text)
+    volume, segmentation = (text, "") if Path(text).exists() else (part.strip() for part in text.partition(",")[::2])
     if card.target is TargetKind.SCAN or (
         card.target in (TargetKind.KERNEL, TargetKind.RESOLUTION) and Path(volume).exists()
     ):
-        return read_scan(volume, modality=modality, segmentation=segmentation or None)
+        given = None if dicom_says(volume) else implied_modality(card, volume) or modality
+        return read_scan(
+            volume, modality=given, segmentation=segmentation or None, units=units if given is Modality.PET else None
+        )
     if card.target is TargetKind.RESOLUTION:
         try:
             return float(text)
         except ValueError:
             raise InputError(f"target '{text}' is neither a number of mm nor an existing reference scan") from None
     return text
+
+
+def dicom_says(path: str | Path) -> bool:
+    """Whether a scan is DICOM, which says its own modality and units."""
+    path = Path(path)
+    return path.is_dir() or "#" in path.name or dicom.is_dicom(path)
 
 
 # No MR or PET image has voxels this dark over a tenth of its field; every CT has, in the air around the patient.
@@ -77,12 +87,12 @@ def implied_modality(card: MethodCard, path: str | Path) -> Modality | None:
     like Hounsfield units and the method is not for CT.
     """
     path = Path(path)
-    if len(card.modalities) != 1 or path.is_dir() or "#" in path.name or dicom.is_dicom(path):
+    if len(card.modalities) != 1 or dicom_says(path):
         return None
     modality = next(iter(card.modalities))
     if modality is not Modality.CT and path.exists():
-        array = sitk.GetArrayViewFromImage(read_volume(path))
-        if np.mean(array < AIR_HU) > 0.1:
+        image = read_volume(path)  # held in a name: a view of its voxels does not keep it alive
+        if np.mean(sitk.GetArrayViewFromImage(image) < AIR_HU) > 0.1:
             raise InputError(
                 f"'{path}' looks like CT (a tenth of it is below {AIR_HU:g}), but {card.title} is for "
                 f"{modality.value}; choose a method for CT, or say the modality"

@@ -40,7 +40,7 @@ class KernelMatching(Harmonizer):
 
     target: reference Scan, KernelMTF, or name of a generic kernel ("soft", "standard", "sharp").
     source_kernel: KernelMTF or generic name of the scan's own kernel; None measures it.
-    estimate: what a reference scan is compared by: "edges and noise" (noise alone where a scan has no clean edges),
+    estimate: what a reference scan is compared by: "edges and noise" (one alone where the other cannot be measured),
         "noise" or "edges".
     noise_to_signal: Wiener regularisation; sharpening gains at most about 1 / (2 noise_to_signal).
 
@@ -87,18 +87,22 @@ class KernelMatching(Harmonizer):
             source = _kernel(self.source_kernel) if self.source_kernel else _edges(scan, body)
             return KernelFilter(ct_kernel.mtf_ratio(source, target), noise_to_signal=self.noise_to_signal)
         reference_body = body_mask(self.target)
-        ratios, weight = [], 0.0
+        ratios, weight, problems = [], 0.0, []
         if "noise" in self.estimate:
-            source, target = _noise(scan, body), _noise(self.target, reference_body)
-            ratios.append(ct_noise.noise_ratio(source, target))
-            weight = ct_noise.slice_blend(source, target)
+            try:
+                source, target = _noise(scan, body), _noise(self.target, reference_body)
+                ratios.append(ct_noise.noise_ratio(source, target))
+                weight = ct_noise.slice_blend(source, target)
+            except InputError as error:
+                problems.append(error)
         if "edges" in self.estimate:
             try:
                 source = _kernel(self.source_kernel) if self.source_kernel else _edges(scan, body)
                 ratios.append(ct_kernel.mtf_ratio(source, _edges(self.target, reference_body)))
-            except InputError:
-                if not ratios:
-                    raise
+            except InputError as error:
+                problems.append(error)
+        if not ratios:
+            raise problems[0]
         ratio = np.exp(np.mean(np.log(ratios), axis=0))
         return KernelFilter(ratio, weight, self.noise_to_signal)
 

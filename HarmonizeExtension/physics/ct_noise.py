@@ -133,7 +133,7 @@ def common_band(source: NoiseSpectrum, target: NoiseSpectrum) -> np.ndarray:
     usable = np.ones(len(f), bool)
     for spectrum in (source, target):
         power = np.interp(f, spectrum.frequency_lp_per_mm, spectrum.power)
-        usable &= power > max(4 * spectrum.rounding_power, 3e-3 * power.max())
+        usable &= power > max(4 * spectrum.rounding_power, 3e-3 * power.max(initial=0.0))
     band = f if usable.all() else f[: int(np.argmin(usable))]
     if len(band) < 15:
         raise InputError(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from Testing.engine.scans import head
 
@@ -80,3 +81,22 @@ def test_the_modality_of_a_plain_image_is_that_of_the_method_unless_it_looks_lik
     assert catalogue.implied_modality(mr, tmp_path) is None
     both = dataclasses.replace(mr, modalities=frozenset(Modality))
     assert catalogue.implied_modality(both, tmp_path / "mr.nii.gz") is None
+
+
+def test_a_large_file_is_looked_at_without_a_view_of_freed_memory(tmp_path):
+    import numpy as np
+
+    array = np.random.default_rng(0).random((200, 200, 200), dtype=np.float32)  # 32 MB: freed memory is given back
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / "large.nrrd"))
+    card = next(m.card for m in catalogue.METHODS if m.card.name == "zscore")
+    assert catalogue.implied_modality(card, tmp_path / "large.nrrd") is Modality.MR
+
+
+def test_a_method_without_a_target_refuses_one_and_a_method_with_one_asks_for_it():
+    for method in catalogue.METHODS:
+        if method.card.target is TargetKind.NONE:
+            with pytest.raises(InputError, match="takes no target"):
+                method.for_target("nonsense")
+        else:
+            with pytest.raises(InputError, match="needs a target"):
+                method.for_target(None)

@@ -13,7 +13,8 @@ from .logic import drawnOn, segmentationOf
 
 NAME_COLUMN, REFERENCE_COLUMN, PROTECTED_COLUMN, MEASURED_COLUMN = range(4)
 
-# Segments that hold disease by their name (TG-263 targets and everyday words) are protected unless the user says no.
+# Segments that hold disease by their name (TG-263 targets and everyday words) are protected in MR unless the user says
+# no. In CT and PET their values mean something (HU, SUVmax) and would no longer compare with the rest of the image.
 TARGET_WORDS = ("gtv", "ctv", "itv", "ptv", "tumor", "tumour", "lesion", "metastas")
 
 ROW_HEIGHT, ROWS_SHOWN = 24, 8  # beyond that many the table scrolls
@@ -127,7 +128,7 @@ class InputsPanel(VTKObservationMixin):
         new = [s for s in names if s not in self._names]
         renamed = [s for s, name in names.items() if self._names.get(s) != name]
         self._names = names
-        protected = [s for s in renamed if isTarget(names[s])]
+        protected = [s for s in renamed if isTarget(names[s])] if self.modality() is Modality.MR else []
         self._write(
             p,
             [s for s in names if s in p.measuredSegments or s in new],

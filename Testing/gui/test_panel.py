@@ -138,11 +138,25 @@ def test_another_scan_brings_its_own_segmentation_and_a_fresh_output(panel, head
     scene.assertNoErrors()
 
 
-def test_disease_is_protected_and_everything_measured_by_default(panel, heads):
+def test_in_mr_disease_is_protected_and_everything_measured_by_default(panel, heads):
     select(panel, heads[0][0])
     assert ticked(panel, PROTECTED_COLUMN) == ["GTV"]
     assert ticked(panel, MEASURED_COLUMN) == ["brain", "white matter", "GTV"]
     assert ticked(panel, REFERENCE_COLUMN) == []
+    scene.assertNoErrors()
+
+
+def test_in_pet_and_ct_nothing_is_protected_by_default_but_may_be(panel):
+    volume, segmentation = door.nodesFromScan(pet())
+    select(panel, volume)
+    assert ticked(panel, PROTECTED_COLUMN) == []
+    assert ticked(panel, MEASURED_COLUMN) == ["brain", "white matter", "GTV"]
+    tick(panel, "GTV", PROTECTED_COLUMN)
+    for modality, protected in (("CT", []), ("MR", ["CTV MR"])):  # only segments that are new get defaults
+        panel.ui.modalityCombo.currentIndex = panel.ui.modalityCombo.findData(modality)
+        assert ticked(panel, PROTECTED_COLUMN) == ["GTV"]
+        segmentation.GetSegmentation().AddEmptySegment("", f"CTV {modality}")
+        assert ticked(panel, PROTECTED_COLUMN) == ["GTV", *protected]
     scene.assertNoErrors()
 
 

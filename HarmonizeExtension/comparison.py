@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import numpy as np
 
+from .body import body_mask
 from .scan import Scan
 
 
 def on_scale_of(before: Scan, after: Scan) -> np.ndarray:
     """The intensities of `before` (z, y, x), scaled linearly to those of `after` where the method changed the scale.
 
-    HU and SUV stay as they are. Elsewhere the 2nd and 98th percentile of the brighter half of the image are
-    brought together, so that what remains is a difference of contrast, not of gain.
+    HU and SUV stay as they are. Elsewhere gain and offset are the least-squares line through the percentiles 2 to 98
+    of the body before and of the same voxels after, and through the level of the air, which counts as much as all of
+    them together: what remains is a difference of contrast. A map that is not linear leaves some in the tissue and a
+    little in the air; noise in the air that the method raised or lowered by another gain stays visible.
     """
-    a = before.array
+    a, b = before.array, after.array
     if after.units:
         return a
-    inside = a > np.median(a)
-    if not inside.any():
+    body = body_mask(before)
+    if not body.any():
         return a
-    from_low, from_high = np.percentile(a[inside], [2, 98])
-    to_low, to_high = np.percentile(after.array[inside], [2, 98])
-    if from_high == from_low:
+    percent = np.arange(2, 99)
+    from_levels, to_levels = (np.percentile(array[body], percent) for array in (a, b))
+    weights = np.ones(len(percent))
+    if not body.all():
+        from_levels, to_levels = (
+            np.append(levels, np.median(array[~body])) for levels, array in ((from_levels, a), (to_levels, b))
+        )
+        weights = np.append(weights, len(percent))
+    from_centre, to_centre = (np.average(levels, weights=weights) for levels in (from_levels, to_levels))
+    power = np.sum(weights * (from_levels - from_centre) ** 2)
+    if power == 0:
         return a
-    return ((a - from_low) * ((to_high - to_low) / (from_high - from_low)) + to_low).astype(np.float32)
+    gain = np.sum(weights * (from_levels - from_centre) * (to_levels - to_centre)) / power
+    return (gain * (a - from_centre) + to_centre).astype(np.float32)
 
 
 def difference(before: Scan, after: Scan) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from scipy import ndimage
 from Testing.engine.scans import bits, grid, grids, head
 
 from HarmonizeExtension import comparison, images, pictures
+from HarmonizeExtension.body import body_mask
 from HarmonizeExtension.errors import InputError
 from HarmonizeExtension.scan import Modality
 
@@ -90,10 +92,16 @@ def test_distance_is_in_mm():
     assert (distance[2, 2, 3], distance[2, 3, 2], distance[3, 2, 2]) == (1.0, 2.0, 3.0)
 
 
+def coloured(png):
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(png)))
+
+
 def decoded(png):
     from PIL import Image
 
-    return np.asarray(Image.open(io.BytesIO(png)).convert("L")).astype(float)
+    return np.asarray(Image.fromarray(coloured(png)).convert("L")).astype(float)
 
 
 @pytest.mark.parametrize("direction", ["LPS", "RAS", "LAS", "PIR", "SRA"])
@@ -104,7 +112,7 @@ def test_pictures_are_upright_however_the_voxels_are_stored(direction):
     array[10, 5:12, 5:12] = 100
     image = images.to_image(array, scan.image)
     stored = dataclasses.replace(scan, image=sitk.DICOMOrient(image, direction), structures={})
-    shown = decoded(pictures.before_and_after(stored, stored)["before"])
+    shown = decoded(next(iter(pictures.before_and_after(stored, stored).values())))
     y, x = ndimage.center_of_mass(shown > 200)
     assert y < 0.3 * shown.shape[0]
     assert x < 0.3 * shown.shape[1]
@@ -113,10 +121,48 @@ def test_pictures_are_upright_however_the_voxels_are_stored(direction):
 def test_pictures_have_the_proportions_of_the_patient_and_outline_the_structures():
     scan = head(grid((40, 20, 12), (1, 3, 4)))
     shown = pictures.before_and_after(scan, scan, height=300)
-    assert [caption.split()[0] for caption in shown] == ["before", "after", "after"]
-    plain = pictures.before_and_after(dataclasses.replace(scan, structures={}), scan, height=300)
-    assert decoded(shown["before"]).shape == (300, round(300 * 40 / 60))
-    assert shown["before"] != plain["before"]
+    assert [re.split("[ ,]", caption)[0] for caption in shown] == ["before", "after", "after"]
+    first, second, _ = shown
+    assert decoded(shown[first]).shape == (300, round(300 * 40 / 60))
+    assert shown[first] == shown[second]
+    colours = np.unique(coloured(shown[first]).reshape(-1, 3), axis=0).tolist()
+    assert all(list(colour) in colours for colour in pictures.outlined(scan).values())
+
+
+def test_the_six_most_important_structures_are_outlined_each_in_its_own_colour():
+    scan = head()
+    many = {f"{number}": dataclasses.replace(scan.structures["brain"], name=f"{number}") for number in range(7)}
+    scan = dataclasses.replace(scan, structures={**many, **scan.structures})
+    colours = pictures.outlined(scan.with_roles(reference="white matter", protected=["GTV"]))
+    assert list(colours) == ["GTV", "white matter", "0", "1", "2", "3"]
+    assert len(set(colours.values())) == 6
+    assert pictures.outlined(scan.with_roles(measured=["GTV"])).keys() == {"GTV"}
+
+
+def test_captions_say_where_the_slice_is_and_what_grey_means():
+    scan = dataclasses.replace(head(grid((40, 44, 30), (1, 1, 1.5), origin=(0, 0, -100))), structures={})
+    before, after, _ = pictures.before_and_after(scan, scan.with_array(scan.array * 10))
+    low, high = comparison.window(scan)
+    assert f"{100 - 15 * 1.5:.1f} mm inferior" in before
+    assert f"window {low:.4g} to {high:.4g}" in before
+    assert before.split(", window")[1] != after.split(", window")[1]
+
+
+def test_rounding_is_no_difference():
+    scan = head()
+    shown = pictures.before_and_after(scan, scan.with_array(scan.array * np.float32(1 / 3) - 7))
+    rgb = coloured(list(shown.values())[-1]).reshape(-1, 3)
+    assert np.mean(rgb.min(axis=1) > 240) > 0.95
+
+
+def test_uptake_is_dark_in_pet():
+    scan = dataclasses.replace(head(), structures={}, units="SUV")
+    scan = scan.with_array(scan.array / 20)
+    shades = [
+        decoded(next(iter(pictures.before_and_after(which, which).values()))).mean()
+        for which in (scan, dataclasses.replace(scan, modality=Modality.PET))
+    ]
+    assert sum(shades) == pytest.approx(255, abs=10)
 
 
 def test_the_slice_shows_the_smallest_most_important_structure():
@@ -129,9 +175,17 @@ def test_the_slice_shows_the_smallest_most_important_structure():
 def test_a_gain_is_no_difference_and_hu_are_never_rescaled():
     scan = head()
     louder = scan.with_array(scan.array * 3 + 20)
-    assert np.abs(comparison.difference(scan, louder)).max() < 0.02 * louder.array.max()
+    assert np.abs(comparison.difference(scan, louder)).max() < 1e-3 * louder.array.max()
     ct = dataclasses.replace(scan, modality=Modality.CT, units="HU")
     assert comparison.difference(ct, ct.with_array(ct.array + 7)) == pytest.approx(7, abs=1e-3)
+
+
+def test_air_is_no_difference_where_the_contrast_of_the_tissue_changed():
+    scan = head()
+    air = ~body_mask(scan)
+    bent = scan.with_array(7 * scan.array.max() * (scan.array / scan.array.max()) ** 1.4)
+    change = np.abs(comparison.difference(scan, bent))
+    assert np.median(change[air]) < 0.25 * np.percentile(change, 99.5)
 
 
 def test_a_checkerboard_shows_both_and_nothing_else():

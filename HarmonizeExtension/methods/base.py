@@ -61,7 +61,8 @@ class Harmonizer(abc.ABC):
         """The method set up for a target; what a target may be, `card.target` says."""
         if cls.card.target is TargetKind.NONE:
             if target is not None:
-                raise InputError(f"{cls.card.title} takes no target; leave it out")
+                named = getattr(target, "name", target)
+                raise InputError(f"{cls.card.title} takes no target, but '{named}' is given; leave it out")
             return cls(**parameters)
         if target is None:
             raise InputError(f"{cls.card.title} needs a target ({cls.card.target.value}); choose one")

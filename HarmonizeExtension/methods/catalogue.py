@@ -58,10 +58,12 @@ def target_from_text(card: MethodCard, text: str, modality: Modality, units: str
     if card.target is TargetKind.SCAN or (
         card.target in (TargetKind.KERNEL, TargetKind.RESOLUTION) and Path(volume).exists()
     ):
-        given = None if dicom_says(volume) else implied_modality(card, volume) or modality
-        return read_scan(
-            volume, modality=given, segmentation=segmentation or None, units=units if given is Modality.PET else None
-        )
+        if Modality.CT not in card.modalities and not dicom_says(volume) and looks_like_ct(volume):
+            raise InputError(f"the target scan '{volume}' {LOOKS_LIKE_CT}, but {card.title} is not; choose another")
+        try:
+            return read_scan(volume, modality=modality, segmentation=segmentation or None, units=units or None)
+        except InputError as error:
+            raise InputError(f"the target scan: {error}") from None
     if card.target is TargetKind.RESOLUTION:
         try:
             return float(text)
@@ -78,6 +80,7 @@ def dicom_says(path: str | Path) -> bool:
 
 # No MR or PET image has voxels this dark over a tenth of its field; every CT has, in the air around the patient.
 AIR_HU = -500.0
+LOOKS_LIKE_CT = f"looks like CT (a tenth of it is below {AIR_HU:g})"
 
 
 def implied_modality(card: MethodCard, path: str | Path) -> Modality | None:
@@ -90,11 +93,17 @@ def implied_modality(card: MethodCard, path: str | Path) -> Modality | None:
     if len(card.modalities) != 1 or dicom_says(path):
         return None
     modality = next(iter(card.modalities))
-    if modality is not Modality.CT and path.exists():
-        image = read_volume(path)  # held in a name: a view of its voxels does not keep it alive
-        if np.mean(sitk.GetArrayViewFromImage(image) < AIR_HU) > 0.1:
-            raise InputError(
-                f"'{path}' looks like CT (a tenth of it is below {AIR_HU:g}), but {card.title} is for "
-                f"{modality.value}; choose a method for CT, or say the modality"
-            )
+    if modality is not Modality.CT and looks_like_ct(path):
+        raise InputError(
+            f"'{path}' {LOOKS_LIKE_CT}, but {card.title} is for {modality.value}; choose a method for CT, or say the "
+            "modality"
+        )
     return modality
+
+
+def looks_like_ct(path: str | Path) -> bool:
+    """Whether the voxels of an image file look like Hounsfield units; False where there is no file."""
+    if not Path(path).exists():
+        return False
+    image = read_volume(path)  # held in a name: a view of its voxels does not keep it alive
+    return bool(np.mean(sitk.GetArrayViewFromImage(image) < AIR_HU) > 0.1)

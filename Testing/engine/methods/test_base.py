@@ -180,3 +180,5 @@ def test_a_method_with_a_target_asks_for_it():
     target = head()
     assert isinstance(Wanting.for_target(target).result, Scan)
     assert Misbehaving.for_target(None, result=noise).result is noise
+    with pytest.raises(InputError, match="takes no target, but 'head' is given"):
+        Misbehaving.for_target(target, result=noise)

@@ -63,7 +63,7 @@ def test_a_target_is_a_scan_a_number_a_folder_or_a_name(tmp_path):
     assert catalogue.target_from_text(card_for(TargetKind.MODEL), "a,b", Modality.MR) == Path("a,b")
     with pytest.raises(InputError, match="neither a number of mm nor"):
         catalogue.target_from_text(card_for(TargetKind.RESOLUTION), "sharp", Modality.PET)
-    with pytest.raises(InputError, match="there is no file"):
+    with pytest.raises(InputError, match="the target scan: there is no file"):
         catalogue.target_from_text(card_for(TargetKind.SCAN), str(tmp_path / "no.nii.gz"), Modality.MR)
 
 
@@ -79,6 +79,8 @@ def test_the_modality_of_a_plain_image_is_that_of_the_method_unless_it_looks_lik
     with pytest.raises(InputError, match="looks like CT"):
         catalogue.implied_modality(mr, tmp_path / "ct.nii.gz")
     assert catalogue.implied_modality(mr, tmp_path) is None
+    with pytest.raises(InputError, match=r"the target scan '.*ct.nii.gz' looks like CT"):
+        catalogue.target_from_text(card_for(TargetKind.SCAN), str(tmp_path / "ct.nii.gz"), Modality.MR)
     both = dataclasses.replace(mr, modalities=frozenset(Modality))
     assert catalogue.implied_modality(both, tmp_path / "mr.nii.gz") is None
 
@@ -95,8 +97,15 @@ def test_a_large_file_is_looked_at_without_a_view_of_freed_memory(tmp_path):
 def test_a_method_without_a_target_refuses_one_and_a_method_with_one_asks_for_it():
     for method in catalogue.METHODS:
         if method.card.target is TargetKind.NONE:
-            with pytest.raises(InputError, match="takes no target"):
+            with pytest.raises(InputError, match="takes no target, but 'nonsense' is given"):
                 method.for_target("nonsense")
         else:
             with pytest.raises(InputError, match="needs a target"):
                 method.for_target(None)
+
+
+def test_a_target_has_the_units_of_the_scan_and_may_have_a_comma_in_its_name(tmp_path):
+    path = tmp_path / "Smith, John.nii.gz"
+    write_image(head().image, path)
+    found = catalogue.target_from_text(card_for(TargetKind.RESOLUTION), str(path), Modality.PET, "SUV")
+    assert (found.modality, found.units, found.name) == (Modality.PET, "SUV", "Smith, John")

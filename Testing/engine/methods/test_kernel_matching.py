@@ -208,3 +208,17 @@ def test_true_pair_comes_nearer_than_with_the_best_gaussian(real_data, measured)
     bone, soft = half("YA_bone", measured), half("UB_soft", measured)
     after = KernelMatching(half("UB_soft", estimated)).apply(bone)
     assert error_inside(after, soft) < best_gaussian(bone, soft, np.arange(0.5, 0.75, 0.05))
+
+
+def test_where_the_noise_of_two_scans_cannot_be_compared_their_edges_are(other_patient):
+    """Where there is no noise, no frequency of it rises above rounding."""
+    smooth = simulated_ct.scan(SHARP, 1, level=1e-4, name="smooth")
+    smooth = smooth.with_array(np.round(smooth.array))
+    body = body_mask(smooth)
+    with pytest.raises(InputError, match="noise"):
+        KernelMatching(other_patient, estimate="noise").kernel_filter(smooth, body)
+    edges = KernelMatching(other_patient, estimate="edges").kernel_filter(smooth, body)
+    both = KernelMatching(other_patient).kernel_filter(smooth, body)
+    assert np.array_equal(both.ratio, edges.ratio)
+    with pytest.raises(InputError, match="'smooth'"):
+        KernelMatching(other_patient).kernel_filter(smooth, np.zeros(body.shape, bool))

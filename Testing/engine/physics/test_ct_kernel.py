@@ -224,3 +224,9 @@ class TestFilter:
         before, truth = (simulated_ct.scan(kernel, 7, level=100.0).array for kernel in pair)
         after = KernelFilter(ct_kernel.mtf_ratio(*pair), noise_to_signal=0.02).apply(before, SPACING)
         assert np.abs(after - truth).mean() < 0.1 * np.abs(before - truth).mean()
+
+
+def test_spectra_that_share_no_frequency_are_refused_in_words():
+    coarse = ct_noise.NoiseSpectrum(np.array([0.0, 0.05]), np.ones((1, 2)), 2.0, 0.0)
+    with pytest.raises(InputError, match="too few frequencies"):
+        ct_noise.common_band(coarse, coarse)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
@@ -10,6 +12,8 @@ from .errors import InputError
 
 # Slices thinner than this many voxels are no volume: texture and filters need neighbours on three axes.
 MINIMUM_SIZE = 2
+LARGEST_VALUE = 1e30  # sums and squares of larger ones leave float32
+MOST_VOXELS = 2**29  # 2 GiB of float32
 
 
 def to_array(image: sitk.Image) -> np.ndarray:
@@ -70,10 +74,13 @@ def check_volume(image: sitk.Image, name: str) -> None:
                 f"'{name}' has {int(bad.sum())} voxels that are NaN or infinite, the first at index ({x}, {y}, {z}); "
                 "replace them (for example with the background value) and try again"
             )
-    if array.min() == array.max():
+    low, high = float(array.min()), float(array.max())
+    if max(-low, high) > LARGEST_VALUE:
         raise InputError(
-            f"'{name}' is constant ({array.flat[0]:g} everywhere); there is nothing to harmonize, check the file"
+            f"'{name}' holds values from {low:g} to {high:g}, which are no measured intensities; check how it was made"
         )
+    if low == high:
+        raise InputError(f"'{name}' is constant ({low:g} everywhere); there is nothing to harmonize, check the file")
 
 
 def _times(size) -> str:
@@ -116,7 +123,14 @@ def grid_with_spacing(image: sitk.Image, spacing_mm: tuple[float, float, float])
     old, new = np.array(image.GetSpacing()), np.array(spacing_mm, dtype=float)
     if not (np.isfinite(new).all() and (new > 0).all()):
         raise InputError(f"spacing {spacing_mm} mm is not possible; give positive numbers")
-    count = np.maximum(np.ceil(size * old / new - 1e-6), 1).astype(int)
+    count = np.maximum(np.ceil(size * old / new - 1e-6), 1)
+    voxels = math.prod(count.tolist())
+    if voxels > MOST_VOXELS:
+        raise InputError(
+            f"a grid of {' x '.join(f'{v:g}' for v in new)} mm would have {voxels:.2g} voxels, more than "
+            f"{MOST_VOXELS:.2g}; choose larger voxels"
+        )
+    count = count.astype(int)
     first = (size - count * new / old) / 2 + 0.5 * new / old - 0.5  # of the new grid, in old voxels
     grid = sitk.Image([int(v) for v in count], sitk.sitkUInt8)
     grid.SetSpacing([float(v) for v in new])

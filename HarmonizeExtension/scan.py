@@ -127,6 +127,7 @@ class Scan:
         self, reference: str | None = None, protected: Iterable[str] = (), measured: Iterable[str] | None = None
     ) -> Scan:
         """The same scan with the roles of its structures set anew; `measured=None` measures every structure."""
+        reference = reference or None  # an empty name is none
         protected = set(protected)
         measured = set(self.structures if measured is None else measured)
         wanted = {name for name in (reference,) if name} | protected | measured

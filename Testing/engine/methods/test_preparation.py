@@ -156,3 +156,9 @@ def test_a_structure_that_would_vanish_is_named():
 def test_an_impossible_spacing_is_refused(spacing):
     with pytest.raises(InputError, match="not possible; give positive numbers"):
         Resampling(spacing)
+
+
+def test_a_grid_that_no_memory_holds_is_refused_before_it_is_made():
+    for spacing in (1e-3, 1e-300):
+        with pytest.raises(InputError, match="choose larger voxels"):
+            Resampling((spacing,) * 3).apply(head())

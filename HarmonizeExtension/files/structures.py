@@ -166,7 +166,7 @@ def _labels(image: sitk.Image, path: Path, notes: list[str]) -> Iterator[tuple[s
             f"'{path}' holds {len(labels)} different values from {labels[0]} to {labels[-1]}: that is an image, "
             "not a segmentation; choose the label map"
         )
-    names = _sidecar(path)
+    names = {label: name.strip() or f"label_{label}" for label, name in _sidecar(path).items()}
     for label in sorted(set(names) - set(labels) - {0}):
         notes.append(f"'{path.name}' has no voxel of label {label} ({names[label]})")
     for label in labels:

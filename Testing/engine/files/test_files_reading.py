@@ -446,3 +446,18 @@ def test_a_label_map_of_many_structures(real_data):
     total = sum(int(structure.array.sum()) for structure in scan.structures.values())
     raw = sitk.ReadImage(str(folder / "example_seg_fast_force_split.nii.gz"))
     assert total == np.count_nonzero(sitk.GetArrayViewFromImage(raw))
+
+
+@pytest.mark.parametrize(("modality", "units"), [("MR", "SUV"), ("MR", "HU"), ("CT", "Bq/ml"), ("PET", "HU")])
+def test_units_of_another_modality_are_refused(volume, modality, units):
+    with pytest.raises(InputError, match=units):
+        read_scan(volume, modality, units=units)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_blank_name_in_a_sidecar_is_that_of_the_label(volume, count):
+    boxes = {label: (slice(2, 6), slice(3, 7), slice(3 * label, 3 * label + 2)) for label in range(1, count + 1)}
+    path = volume.with_name("labels.nii.gz")
+    write_image(label_map(noise_image(), boxes), path)
+    volume.with_name("labels.json").write_text(json.dumps({str(label): " " for label in boxes}))
+    assert list(read_scan(volume, "MR", segmentation=path).structures) == [f"label_{label}" for label in boxes]

@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     options = _parser().parse_args(arguments)
     try:
+        _check_out(options)
         with _Interrupt() as interrupted, _Bar(options.json, interrupted) as progress:
             answer = options.command(options, progress, interrupted)
     except HarmonizeError as error:
@@ -46,6 +47,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     refused = options.command is _compare and answer["verdict"] == "refuse"
     return REFUSED if refused else DONE
+
+
+def _check_out(options) -> None:
+    """Raise InputError where results would go to no place, or among the files of a DICOM series."""
+    out = getattr(options, "out", None)
+    if out is None:
+        return
+    if not out.strip():
+        raise InputError("--out is empty; name a place for the results")
+    sources = [getattr(options, "volume", None), getattr(options, "input", None), *getattr(options, "volumes", ())]
+    for source in filter(None, sources):
+        folder = Path(source if Path(source).exists() else source.rpartition("#")[0] or source)
+        if folder.is_dir() and Path(out).exists() and folder.samefile(out):
+            raise InputError(f"--out '{out}' is the folder of the scan itself; choose another for the results")
 
 
 def _complain(error: HarmonizeError, as_json: bool) -> int:

@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from Testing.cli.harmonize import harmonize, listing
+from Testing.engine.physics import simulated_pet
 from Testing.engine.scans import grid, head
 
 from HarmonizeExtension import images
@@ -254,3 +255,33 @@ def test_json_says_what_was_wrong_too(tmp_path):
     assert answer["kind"] == "InputError"
     assert "no.nii.gz" in answer["error"]
     assert run.stderr == ""
+
+
+def test_a_place_for_results_that_is_none_or_the_scan_itself(files, tmp_path):
+    shutil.copy(files / "head.nii.gz", tmp_path / "series.dcm")
+    before = listing(tmp_path)
+    refused(apply_to(files, " "), "--out is empty")
+    for volume in (tmp_path, f"{tmp_path}#1.2.3"):
+        refused(harmonize("apply", "--volume", volume, "--method", "zscore", "--out", tmp_path), "the scan itself")
+    assert listing(tmp_path) == before
+
+
+def test_a_pet_target_has_the_units_that_were_given(tmp_path):
+    scan = simulated_pet.scan(5.0, voxel_mm=(5, 5, 5))
+    target = simulated_pet.scan(5.0, seed=1, voxel_mm=(5, 5, 5), post_filter_mm=9.0)
+    write_image(scan.image, tmp_path / "scan.nii.gz")
+    write_image(target.image, tmp_path / "target.nii.gz")
+    arguments = ("--method", "resolution-matching", "--target", tmp_path / "target.nii.gz", "--out", tmp_path / "out")
+    run = harmonize("apply", "--volume", tmp_path / "scan.nii.gz", *arguments, "--units", "SUV", "--insist")
+    assert run.returncode == 0, run.stderr
+    shutil.rmtree(tmp_path / "out")
+    refused(harmonize("apply", "--volume", tmp_path / "scan.nii.gz", *arguments), "needs SUV", "state units SUV")
+
+
+def test_the_demo_never_guesses_the_units_of_pet(tmp_path):
+    write_image(simulated_pet.scan(5.0, voxel_mm=(5, 5, 5)).image, tmp_path / "pet.nii.gz")
+    own = ("demo", "--input", tmp_path / "pet.nii.gz", "--modality", "PET", "--out", tmp_path / "out")
+    refused(harmonize(*own), "needs SUV")
+    run = harmonize(*own, "--units", "SUV")
+    assert run.returncode == 0, run.stderr
+    assert "verdict" in run.stdout

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from . import guard, images, pictures, report
 from .errors import RefusedError
@@ -34,9 +35,11 @@ class CaseResult:
     features: FeatureTable
     seconds: Mapping[str, float]
 
-    def section(self, shown: Mapping[str, bytes]) -> report.Section:
-        """The case as a section of a report, with PNG pictures by caption."""
-        return report.Section(self.before.name, self.verdict, self.features, self.after.provenance, shown)
+    def section(
+        self, shown: Mapping[str, bytes], outlines: Mapping[str, tuple[int, int, int]] = MappingProxyType({})
+    ) -> report.Section:
+        """The case as a section of a report, with PNG pictures by caption and the colours of their outlines."""
+        return report.Section(self.before, self.verdict, self.features, self.after.provenance, shown, outlines)
 
 
 def run(
@@ -119,7 +122,8 @@ def write(result: CaseResult, folder: Path | str, insist: bool = False, suffix: 
     refused. Raises OutputError where a file cannot be written.
     """
     refused = result.verdict.status is guard.Status.REFUSE
-    section = result.section(pictures.before_and_after(result.before, result.after))
+    shown = pictures.before_and_after(result.before, result.after)
+    section = result.section(shown, pictures.outlined(result.before))
     page = report.html([section])
     names = {"verdict": VERDICT, "report": REPORT}
     superseded = [FEATURES, *(f"{mark}{VOLUME}{ending}" for mark in ("", REFUSED) for ending in IMAGE_SUFFIXES)]

@@ -59,7 +59,9 @@ def target_from_text(card: MethodCard, text: str, modality: Modality, units: str
         card.target in (TargetKind.KERNEL, TargetKind.RESOLUTION) and Path(volume).exists()
     ):
         if Modality.CT not in card.modalities and not dicom_says(volume) and looks_like_ct(volume):
-            raise InputError(f"the target scan '{volume}' {LOOKS_LIKE_CT}, but {card.title} is not; choose another")
+            raise InputError(
+                f"the target scan '{volume}' {LOOKS_LIKE_CT}, but {card.title} is not for CT; choose another"
+            )
         try:
             return read_scan(volume, modality=modality, segmentation=segmentation or None, units=units or None)
         except InputError as error:

@@ -1,0 +1,285 @@
+"""The manifest of a cohort: a CSV file with a line for each scan, checked whole before any work starts.
+
+    case,image,segmentation,modality,site,age,outcome
+    P001,P001/T1.nii.gz,P001/GTV.nii.gz,MR,Siemens 3T,63,1
+
+Only `case` must be there; what else is needed depends on what the manifest is for. Paths are relative to the manifest.
+Columns other than those of `Entry` are covariates or pairings, and are kept as text.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PureWindowsPath
+
+import SimpleITK as sitk
+
+from ..errors import InputError
+from ..scan import Modality
+from .reading import UNITS_OF
+from .writing import inside, replacing
+
+KNOWN = ("case", "image", "segmentation", "structure", "modality", "units", "site", "outcome")
+_OUTCOMES = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": None}
+# Case names become folders, on every system.
+_NO_FOLDER_NAME = re.compile(r'[/\\:*?"<>|\x00-\x1f]|^[.\s]|[.\s]$')
+_LONGEST_NAME = 100
+_MOST_PROBLEMS = 50  # shown, of a manifest that is wrong from top to bottom
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One scan of a cohort.
+
+    line: in the file, counted from 1. case: its name, unique in its modality.
+    image: as `read_scan` takes it; None where the manifest has no image.
+    segmentation: files, none or several. structure: what to call the one structure of a mask without names.
+    modality, units: where the files do not say them. site: scanner, protocol or centre; empty where not known.
+    outcome: of the patient, None where not known. columns: the text of all other columns.
+    """
+
+    line: int
+    case: str
+    image: Path | None = None
+    segmentation: tuple[Path, ...] = ()
+    structure: str = ""
+    modality: Modality | None = None
+    units: str = ""
+    site: str = ""
+    outcome: bool | None = None
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """The entries of a manifest file, in its order."""
+
+    path: Path
+    entries: tuple[Entry, ...]
+
+    @classmethod
+    def read(cls, path: str | os.PathLike, outside: bool = False, images: bool = True) -> Manifest:
+        """Read and check a manifest.
+
+        outside: True allows paths that lead out of the manifest's folder.
+        images: whether every line must name an image, which is then looked for; without it the paths are not looked at.
+        Raises InputError that lists every problem with its line.
+        """
+        path = Path(path)
+        header, lines = _lines(path)
+        problems = _problems_of_header(header, images)
+        if problems:
+            raise _rejected(path, problems)
+        entries: list[Entry] = []
+        for number, cells in lines:
+            if len(cells) != len(header):
+                problems.append((number, f"{len(cells)} cells, but the header has {len(header)}"))
+                continue
+            texts = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+            entry, wrong = _entry(number, texts, path.parent, outside, images)
+            problems += [(number, text) for text in wrong]
+            entries.append(entry)
+        problems += _problems_between(entries)
+        if problems:
+            raise _rejected(path, sorted(problems))
+        return cls(path, tuple(entries))
+
+    def of(self, modality: Modality) -> Manifest:
+        """Only the entries of one modality. Raises InputError where there is none."""
+        chosen = tuple(entry for entry in self.entries if entry.modality is modality)
+        if not chosen:
+            raise InputError(f"the manifest '{self.path}' has no {modality.value} scan")
+        return Manifest(self.path, chosen)
+
+    def column_names(self) -> tuple[str, ...]:
+        """The names of the columns beyond the known ones."""
+        return tuple(self.entries[0].columns)
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Write the entries as a manifest whose paths are relative to its new place. Raises OutputError."""
+        folder = Path(path).parent
+        with replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow([*KNOWN, *self.column_names()])
+            for entry in self.entries:
+                known = (_text(getattr(entry, name), folder) for name in KNOWN)
+                writer.writerow([*known, *entry.columns.values()])
+
+
+def _text(value: object, folder: Path) -> str:
+    """A field as it stands in the file."""
+    if isinstance(value, tuple):
+        return ";".join(_text(part, folder) for part in value)
+    if isinstance(value, Path):
+        try:
+            return Path(os.path.relpath(value, folder)).as_posix()
+        except ValueError:  # on another drive of Windows
+            return str(value)
+    if isinstance(value, bool):
+        return str(int(value))
+    return "" if value is None else str(value)
+
+
+def _lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header, and the lines that are not blank with their numbers."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            rows = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except OSError as error:
+        raise InputError(f"the manifest '{path}' cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"the manifest '{path}' is no CSV text in UTF-8 ({error}); save it as CSV (UTF-8)") from error
+    if len(rows) < 2:
+        raise InputError(f"the manifest '{path}' has no scan; give a header and a line for each scan")
+    return [cell.strip() for cell in rows[0][1]], rows[1:]
+
+
+def _problems_of_header(header: Sequence[str], images: bool) -> list[tuple[int, str]]:
+    needed = ("case", "image") if images else ("case",)
+    problems = [
+        f"there is no column '{name}'; the columns are {', '.join(header)}" for name in needed if name not in header
+    ]
+    problems += [f"column '{name}' stands there twice" for name in sorted({n for n in header if header.count(n) > 1})]
+    if "" in header:
+        problems.append(f"column {header.index('') + 1} has no name")
+    near = {name.casefold(): name for name in KNOWN}
+    problems += [
+        f"column '{name}' must be written '{near[name.casefold()]}'"
+        for name in header
+        if name.casefold() in near and name not in KNOWN
+    ]
+    return [(1, text) for text in problems]
+
+
+def _entry(number: int, texts: Mapping[str, str], folder: Path, outside: bool, images: bool) -> tuple[Entry, list[str]]:
+    problems = []
+    case = texts["case"]
+    if not case:
+        problems.append("the case has no name")
+    elif _NO_FOLDER_NAME.search(case) or len(case) > _LONGEST_NAME:
+        problems.append(
+            f"case '{case}' cannot be the name of a folder; leave out / \\ : * ? \" < > | and dots or blanks at its "
+            f"ends, and keep to {_LONGEST_NAME} characters"
+        )
+    modality = None
+    if texts.get("modality"):
+        try:
+            modality = Modality.parse(texts["modality"])
+        except InputError as error:
+            problems.append(str(error))
+    units = texts.get("units", "")
+    known_units = UNITS_OF[modality] if modality else [unit for units_of in UNITS_OF.values() for unit in units_of]
+    if units and units not in known_units:
+        which = f"{modality.value} is not measured in {units}" if modality else f"units '{units}' are not known"
+        problems.append(f"{which}; use {' or '.join(known_units) or 'none'}")
+    outcome = _OUTCOMES.get(texts.get("outcome", "").lower(), ...)
+    if outcome is ...:
+        problems.append(f"outcome '{texts['outcome']}' is neither 1 nor 0 (nor empty for unknown)")
+        outcome = None
+    image, segmentation = None, []
+    try:
+        if texts.get("image"):
+            image = _path(texts["image"], folder, outside)
+        elif images:
+            problems.append("there is no image")
+        segmentation = [
+            _path(part.strip(), folder, outside) for part in texts.get("segmentation", "").split(";") if part.strip()
+        ]
+    except InputError as error:
+        problems.append(str(error))
+    if images:
+        problems += _problems_of_files(image, segmentation, modality)
+    others = {name: text for name, text in texts.items() if name not in KNOWN}
+    return Entry(
+        number,
+        case,
+        image,
+        tuple(segmentation),
+        texts.get("structure", ""),
+        modality,
+        units,
+        texts.get("site", ""),
+        outcome,
+        others,
+    ), problems
+
+
+def _path(text: str, folder: Path, outside: bool) -> Path:
+    """A path of the manifest; InputError where it leaves the folder and may not."""
+    if outside:
+        return folder / text
+    try:
+        inside(folder, text)
+    except InputError:
+        reason = "is not relative" if Path(text).is_absolute() or PureWindowsPath(text).anchor else "leads out of it"
+        raise InputError(
+            f"'{text}' {reason}: paths are relative to the manifest's folder; move the file there, or allow paths "
+            "outside (--outside)"
+        ) from None
+    return folder / text
+
+
+def _problems_of_files(image: Path | None, segmentation: Iterable[Path], modality: Modality | None) -> list[str]:
+    problems = []
+    if image is not None:
+        series = image.name.rpartition("#")[0]
+        place = image if image.exists() or not series else image.with_name(series)
+        if not place.exists():
+            problems.append(f"there is no image '{image}'")
+        elif place.is_file():
+            problems += _problems_of_header_of_image(place, modality)
+    problems += [f"there is no segmentation '{path}'" for path in segmentation if not path.exists()]
+    return problems
+
+
+def _problems_of_header_of_image(path: Path, modality: Modality | None) -> list[str]:
+    """Whether an image file can be opened, by its header alone: a cohort's files together take long to read."""
+    from .tags import is_dicom
+
+    if is_dicom(path):
+        return []
+    problems = (
+        [] if modality else [f"'{path}' does not say its modality; give it in a column 'modality': MR, CT or PET"]
+    )
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return [*problems, f"'{path}' is no image file that can be read (NIfTI, NRRD, MetaImage, DICOM)"]
+    return problems
+
+
+def _problems_between(entries: Sequence[Entry]) -> list[tuple[int, str]]:
+    problems = []
+    first: dict[tuple[str, Modality | None], int] = {}
+    for entry in entries:
+        key = (entry.case.casefold(), entry.modality)  # some file systems do not tell upper from lower case
+        line = first.setdefault(key, entry.line)
+        if entry.case and line != entry.line:
+            problems.append(
+                (entry.line, f"case '{entry.case}' stands in line {line} already; give each scan its own name")
+            )
+    if any(entry.site for entry in entries):
+        problems += [
+            (
+                entry.line,
+                "the site is empty; fill it in, or leave the whole column empty to take it from the DICOM tags",
+            )
+            for entry in entries
+            if not entry.site
+        ]
+    return problems
+
+
+def _rejected(path: Path, problems: Sequence[tuple[int, str]]) -> InputError:
+    count = len(problems)
+    lines = [f"  line {number}: {text}" for number, text in problems[:_MOST_PROBLEMS]]
+    if count > _MOST_PROBLEMS:
+        lines.append(f"  and {count - _MOST_PROBLEMS} more")
+    return InputError(f"the manifest '{path}' has {count} problem{'s' if count > 1 else ''}:\n" + "\n".join(lines))

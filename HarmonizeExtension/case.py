@@ -133,7 +133,6 @@ def write(result: CaseResult, folder: Path | str, insist: bool = False, suffix: 
                 "case": result.before.name,
                 **result.verdict.to_json(),
                 "provenance": [dict(entry) for entry in result.after.provenance],
-                "seconds": {name: round(value, 3) for name, value in result.seconds.items()},
             },
             staging / VERDICT,
         )

@@ -21,6 +21,7 @@ from .errors import Cancelled, HarmonizeError, InputError, OutputError, RefusedE
 from .progress import CancelCheck, Progress, stop_if
 
 if TYPE_CHECKING:
+    from .recipe import Recipe
     from .scan import Scan
 
 # Each command imports what it needs when it runs: `harmonize methods` answers at once, and Ctrl-C is heard early.
@@ -82,19 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
     apply = _command(commands, "apply", _apply, "harmonize a scan, check the result, measure before and after")
     _add_scan(apply)
-    apply.add_argument("--method", required=True, metavar="NAME", help="see `harmonize methods`")
-    apply.add_argument(
-        "--target",
-        metavar="T",
-        help="reference scan (its segmentation behind a comma), model folder, kernel or FWHM in mm",
-    )
-    apply.add_argument("--reference", metavar="STRUCTURE", help="take intensity statistics inside it")
-    apply.add_argument("--protect", metavar="STRUCTURE", action="append", default=[], help="keep its structure safe")
-    apply.add_argument("--measure", metavar="STRUCTURE", action="append", help="radiomics of these only")
-    apply.add_argument("--n4", action="store_true", help="N4 bias field correction first")
-    apply.add_argument("--spacing", type=float, metavar="MM", help="resample to this voxel size first")
-    apply.add_argument("--settings", metavar="NAME|FILE", help="radiomics settings; those of the modality by default")
-    apply.add_argument("--insist", action="store_true", help="write a refused result too, marked as refused")
+    _add_recipe(apply)
     apply.add_argument("--out", required=True, metavar="DIR", help="folder for volume, features, verdict and report")
 
     radiomics = _command(commands, "radiomics", _radiomics, "measure the structures of a scan")
@@ -141,11 +130,43 @@ def _add_scan(parser: argparse.ArgumentParser, segmentation_required: bool = Fal
     parser.add_argument("--units", metavar="HU|SUV|Bq/ml", help="of a PET file that does not say them")
 
 
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--method", required=True, metavar="NAME", help="see `harmonize methods`")
+    parser.add_argument(
+        "--target",
+        metavar="T",
+        help="reference scan (its segmentation behind a comma), model folder, kernel or FWHM in mm",
+    )
+    parser.add_argument("--reference", metavar="STRUCTURE", help="take intensity statistics inside it")
+    parser.add_argument("--protect", metavar="STRUCTURE", action="append", default=[], help="keep its structure safe")
+    parser.add_argument("--measure", metavar="STRUCTURE", action="append", help="radiomics of these only")
+    parser.add_argument("--n4", action="store_true", help="N4 bias field correction first")
+    parser.add_argument("--spacing", type=float, metavar="MM", help="resample to this voxel size first")
+    parser.add_argument("--settings", metavar="NAME|FILE", help="radiomics settings; those of the modality by default")
+    parser.add_argument("--insist", action="store_true", help="write a refused result too, marked as refused")
+
+
 def _read(options, **roles) -> Scan:
     from .files.reading import read_scan
 
     scan = read_scan(options.volume, modality=options.modality, segmentation=options.segmentation, units=options.units)
     return scan.with_roles(**roles) if scan.structures or any(roles.values()) else scan
+
+
+def _recipe(options) -> Recipe:
+    from .recipe import Recipe
+
+    return Recipe(
+        options.method,
+        options.target,
+        options.reference,
+        tuple(options.protect),
+        tuple(options.measure) if options.measure else None,
+        options.n4,
+        options.spacing,
+        options.settings,
+        options.insist,
+    )
 
 
 def _notes(scan: Scan) -> list[str]:
@@ -156,25 +177,13 @@ def _notes(scan: Scan) -> list[str]:
 def _apply(options, progress: Progress, cancelled: CancelCheck) -> dict:
     from . import case
     from .files.writing import output_folder
-    from .methods import catalogue
-    from .methods.preparation import BiasFieldCorrection, Resampling
-    from .radiomics.settings import Settings
 
-    method = catalogue.method(options.method)
+    recipe = _recipe(options)
     progress(0.0, "Reading")
-    options.modality = options.modality or catalogue.implied_modality(method.card, options.volume)
-    scan = _read(options, reference=options.reference, protected=options.protect, measured=options.measure)
-    target = (
-        catalogue.target_from_text(method.card, options.target, scan.modality, scan.units) if options.target else None
-    )
-    harmonizer = method.for_target(target)
-    harmonizer.check(scan)
-    steps = [BiasFieldCorrection()] if options.n4 else []
-    if options.spacing is not None:
-        steps.append(Resampling((options.spacing,) * 3))
-    settings = Settings.load(options.settings) if options.settings else None
+    scan = recipe.read(options.volume, options.segmentation, options.modality, options.units)
+    recipe.check(scan)
     output_folder(options.out)  # a folder that cannot be written is better known before the work than after it
-    result = case.run(scan, harmonizer, steps, settings, progress, cancelled)
+    result = recipe.run(scan, progress, cancelled)
     paths = case.write(result, options.out, options.insist)
     return {
         "verdict": result.verdict.status.value,

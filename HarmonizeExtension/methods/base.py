@@ -44,6 +44,14 @@ class MethodCard:
     reference: str = ""
     whole_image: bool = False
 
+    def check_modality(self, modality: Modality, name: str) -> None:
+        """Raise InputError, naming the scan, where the method is not for its modality."""
+        if modality not in self.modalities:
+            fits = " or ".join(sorted(m.value for m in self.modalities))
+            raise InputError(
+                f"{self.title} is for {fits}; '{name}' is {modality.value}. Choose a method for {modality.value}"
+            )
+
 
 @dataclasses.dataclass
 class Harmonizer(abc.ABC):
@@ -114,12 +122,7 @@ class Harmonizer(abc.ABC):
 
     def check(self, scan: Scan) -> None:
         """Raise InputError where the scan cannot be given to this method; subclasses add their own needs."""
-        if scan.modality not in self.card.modalities:
-            fits = " or ".join(sorted(m.value for m in self.card.modalities))
-            raise InputError(
-                f"{self.card.title} is for {fits}; '{scan.name}' is {scan.modality.value}. "
-                f"Choose a method for {scan.modality.value}"
-            )
+        self.card.check_modality(scan.modality, scan.name)
 
     def parameters(self) -> Mapping[str, object]:
         """The parameters as JSON can hold them (a scan or model by its name)."""

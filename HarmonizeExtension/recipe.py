@@ -1,0 +1,107 @@
+"""What is to be done to a scan, in the words of a command line: the same recipe for one scan and for a cohort."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping
+
+from . import case
+from .errors import InputError
+from .files.reading import read_scan
+from .methods import catalogue
+from .methods.base import Harmonizer
+from .methods.preparation import BiasFieldCorrection, Resampling, Step
+from .progress import CancelCheck, Progress, never, silent
+from .radiomics.settings import Settings
+from .scan import Modality, Scan
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Method, target, what comes before, the roles of structures, and how features are measured.
+
+    method: a name of the catalogue. target: as `catalogue.target_from_text` reads it; None where the method needs none.
+    reference, protected, measured: names of structures; all are measured where `measured` is None.
+    bias_correction: N4 first. spacing_mm: resample to this voxel size first.
+    settings: of the radiomics, a name or a file; those of the modality where None.
+    insist: a refused result counts too, marked as refused.
+    """
+
+    method: str
+    target: str | None = None
+    reference: str | None = None
+    protected: tuple[str, ...] = ()
+    measured: tuple[str, ...] | None = None
+    bias_correction: bool = False
+    spacing_mm: float | None = None
+    settings: str | None = None
+    insist: bool = False
+
+    def read(
+        self,
+        path: str | os.PathLike,
+        segmentation: str | os.PathLike | list[str | os.PathLike] | None = None,
+        modality: Modality | str | None = None,
+        units: str | None = None,
+        name: str | None = None,
+        structure: str | None = None,
+    ) -> Scan:
+        """The scan, with the roles that the recipe gives its structures.
+
+        structure: what to call the structure of a segmentation that holds one only. Else as `read_scan`; the modality
+        is that of the method where neither caller nor file says it. Raises InputError.
+        """
+        modality = modality or catalogue.implied_modality(catalogue.method(self.method).card, path)
+        scan = read_scan(path, modality, segmentation, name, units)
+        if structure:
+            if len(scan.structures) != 1:
+                raise InputError(
+                    f"'{structure}' is to name the one structure of '{scan.name}', but it has {len(scan.structures)}"
+                )
+            only = dataclasses.replace(next(iter(scan.structures.values())), name=structure)
+            scan = dataclasses.replace(scan, structures={structure: only})
+        named = self.reference or self.protected or self.measured
+        return scan.with_roles(self.reference, self.protected, self.measured) if scan.structures or named else scan
+
+    def check_modality(self, modality: Modality, name: str, units: str = "") -> None:
+        """Raise InputError where method, target, steps or settings cannot be used for scans of a modality."""
+        catalogue.method(self.method).card.check_modality(modality, name)
+        _harmonizer(self.method, self.target, modality, units)
+        self._steps()
+        self._settings()
+
+    def check(self, scan: Scan) -> None:
+        """Raise InputError where `run` would, before any work is done."""
+        self.check_modality(scan.modality, scan.name, scan.units)
+        _harmonizer(self.method, self.target, scan.modality, scan.units).check(scan)
+
+    def run(self, scan: Scan, progress: Progress = silent, cancelled: CancelCheck = never) -> case.CaseResult:
+        """`case.run` on a scan that `read` gave."""
+        harmonizer = _harmonizer(self.method, self.target, scan.modality, scan.units)
+        return case.run(scan, harmonizer, self._steps(), self._settings(), progress, cancelled)
+
+    def _steps(self) -> list[Step]:
+        steps: list[Step] = [BiasFieldCorrection()] if self.bias_correction else []
+        return steps + ([Resampling((self.spacing_mm,) * 3)] if self.spacing_mm is not None else [])
+
+    def _settings(self) -> Settings | None:
+        return Settings.load(self.settings) if self.settings else None
+
+    def to_json(self) -> Mapping[str, object]:
+        """The fields, by name."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, object]) -> Recipe:
+        """The recipe that `to_json` gave."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+
+
+@functools.lru_cache(maxsize=2)  # a worker of a cohort would read the same reference scan for case after case
+def _harmonizer(method: str, target: str | None, modality: Modality, units: str) -> Harmonizer:
+    """The method, set up for its target."""
+    harmonizer = catalogue.method(method)
+    goal = catalogue.target_from_text(harmonizer.card, target, modality, units) if target else None
+    return harmonizer.for_target(goal)

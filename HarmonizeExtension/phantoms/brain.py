@@ -14,12 +14,14 @@ import numpy as np
 from .. import images
 from ..physics import mr_signal
 from ..scan import Acquisition, Modality, Scan, Structure
-from .anatomy import head_grid
+from .anatomy import head_axes, head_grid
+from .maps import tissue_values
 from .person import Body, Person, body_of
 from .scanners import SCANNERS, Scanner
 from .tissues import Tissue, properties
 
 # Standard deviations of the logarithm of what differs from session to session on one scanner.
+TRANSMIT_VARIATION = 0.02  # of the transmitted field, around the brightening that the field strength brings
 LOADING_VARIATION = 0.02  # of the coil's field, as every head loads it differently
 NOISE_VARIATION = 0.05
 GAIN_VARIATION = 0.10
@@ -32,39 +34,49 @@ def ideal_signal(body: Body, scanner: Scanner, relative_b1: np.ndarray) -> np.nd
     """
     signal = np.zeros(body.shape, np.float32)
     flat, b1 = signal.ravel(), relative_b1.ravel()
+    of_tissue = properties(scanner.field_strength_tesla)
     for tissue, portion in body.portions.items():
-        p = properties(scanner.field_strength_tesla)[tissue]
-        t1_ms = np.float32(p.t1_ms) * np.clip(1 + np.float32(p.texture) * portion.t1_texture, 0.5, 2)
-        t2_star_ms = np.float32(p.t2_star_ms) * np.clip(1 + np.float32(p.texture) * portion.t2_star_texture, 0.5, 2)
-        # More water means longer T1 (Fatouros 1991), at about a third of T1's relative change.
-        density = np.float32(p.proton_density) * (1 + np.float32(p.texture / 3) * portion.t1_texture)
+        t1_ms, t2_star_ms, density = tissue_values(portion, of_tissue[tissue])
         # Every voxel stands once in a tissue's index, so that adding in place is safe.
         flat[portion.index] += portion.share * scanner.protocol.signal(t1_ms, t2_star_ms, density, b1[portion.index])
     return signal
 
 
-def scan_person(person: Person, scanner: Scanner, rng: np.random.Generator, spacing_mm: float = 1.0) -> Scan:
-    """One session: the person scanned by the scanner, with the true structures; int16 as scanners store.
+def receive_field(body: Body, scanner: Scanner) -> np.ndarray:
+    """The scanner's receive profile on the body's grid (z, y, x), float32, as it is before a head loads the coil."""
+    coil = np.random.default_rng(scanner.coil_seed)
+    return _field(body, scanner.receive_variation, scanner.receive_brightening, coil)
+
+
+def _field(body: Body, variation: float, brightening: float, rng: np.random.Generator) -> np.ndarray:
+    whole = tuple(len(axis) for axis in head_axes(body.spacing_mm))
+    return mr_signal.coil_field(whole, (body.spacing_mm,) * 3, variation, brightening, rng, body.part)
+
+
+def stored_image(body: Body, scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
+    """What the scanner stores of the body in one session: (z, y, x), int16.
 
     `rng` gives what differs from session to session: coil loading, gain and noise.
     """
-    grid = head_grid(spacing_mm)
-    body = body_of(person, spacing_mm)
-    spacing = (spacing_mm,) * 3
-    b1 = mr_signal.coil_field(body.shape, spacing, 0.02, scanner.transmit_brightening, rng)
-    coil = np.random.default_rng(scanner.coil_seed)
-    receive = mr_signal.coil_field(body.shape, spacing, scanner.receive_variation, scanner.receive_brightening, coil)
-    receive *= mr_signal.coil_field(body.shape, spacing, LOADING_VARIATION, 0.0, rng)
+    b1 = _field(body, TRANSMIT_VARIATION, scanner.transmit_brightening, rng)
+    receive = receive_field(body, scanner)
+    receive *= _field(body, LOADING_VARIATION, 0.0, rng)
     signal = ideal_signal(body, scanner, b1) * receive
     white = properties(scanner.field_strength_tesla)[Tissue.WHITE_MATTER]
     level = float(scanner.protocol.signal(white.t1_ms, white.t2_star_ms, white.proton_density))
     noise_sd = level / scanner.white_matter_snr * np.exp(NOISE_VARIATION * rng.standard_normal())
     magnitude = mr_signal.acquire(signal, scanner.acquired, scanner.taper, noise_sd, rng)
     gain = scanner.white_matter_level / level * np.exp(GAIN_VARIATION * rng.standard_normal())
-    stored = np.rint(np.clip(magnitude * np.float32(gain), 0, 32767)).astype(np.int16)
+    return np.rint(np.clip(magnitude * np.float32(gain), 0, 32767)).astype(np.int16)
+
+
+def scan_person(person: Person, scanner: Scanner, rng: np.random.Generator, spacing_mm: float = 1.0) -> Scan:
+    """One session: the person scanned by the scanner, with the true structures; int16 as scanners store."""
+    grid = head_grid(spacing_mm)
+    body = body_of(person, spacing_mm)
     structures = {name: Structure(name, images.mask_image(mask, grid)) for name, mask in body.structures.items()}
     return Scan(
-        image=images.to_image(stored, grid),
+        image=images.to_image(stored_image(body, scanner, rng), grid),
         modality=Modality.MR,
         structures=structures,
         acquisition=_acquisition(scanner, spacing_mm),

@@ -140,9 +140,13 @@ class Portion:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Body:
-    """The true anatomy of a person on a grid of spacing `spacing_mm`: shares of tissues, and structures as masks."""
+    """The true anatomy of a person on a grid of spacing `spacing_mm`: shares of tissues, and structures as masks.
+
+    part: what the grid is of the whole head's grid (z, y, x).
+    """
 
     spacing_mm: float
+    part: tuple[slice, slice, slice]
     shape: tuple[int, int, int]
     portions: dict[Tissue, Portion]
     structures: dict[str, np.ndarray]
@@ -151,7 +155,12 @@ class Body:
 @functools.lru_cache(maxsize=2)
 def body_of(person: Person, spacing_mm: float) -> Body:
     """The person's anatomy on the grid of `head_grid(spacing_mm)`; the last two are remembered."""
-    axes = head_axes(spacing_mm)
+    return draw_body(person, spacing_mm, (slice(None), slice(None), slice(None)))
+
+
+def draw_body(person: Person, spacing_mm: float, part: tuple[slice, slice, slice]) -> Body:
+    """The person's anatomy on a part (z, y, x) of the grid of `head_grid(spacing_mm)`."""
+    axes = tuple(axis[piece] for axis, piece in zip(head_axes(spacing_mm), part, strict=True))
     shape = tuple(len(axis) for axis in axes)
     points = person.template_points_mm(axes).reshape(3, -1)
     template = head_template()
@@ -192,7 +201,8 @@ def body_of(person: Person, spacing_mm: float) -> Body:
     for tissue, share in shares.items():
         there = np.flatnonzero(share > 1e-3)
         portions[tissue] = Portion(head[there], share[there], t1_texture[there], t2_star_texture[there])
-    return Body(spacing_mm, shape, portions, {name: _full(mask, head, shape) for name, mask in structures.items()})
+    masks = {name: _full(mask, head, shape) for name, mask in structures.items()}
+    return Body(spacing_mm, part, shape, portions, masks)
 
 
 def _full(mask: np.ndarray, index: np.ndarray, shape) -> np.ndarray:

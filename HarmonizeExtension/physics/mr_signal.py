@@ -206,6 +206,7 @@ def coil_field(
     variation: float,
     centre_brightening: float,
     rng: np.random.Generator,
+    part: tuple[slice, slice, slice] = (slice(None), slice(None), slice(None)),
 ) -> np.ndarray:
     """A smooth multiplicative field (z, y, x), float32, of geometric mean 1 over the field of view.
 
@@ -213,6 +214,7 @@ def coil_field(
         order, as bias field correction models it (Sled 1998 uses splines of similar smoothness).
     centre_brightening: how much the logarithm falls from the centre to 100 mm; positive for the dielectric effect of
         transmission at 3 T, negative for an array of surface coils that is brightest at its rim.
+    part: what to compute of the field of view `shape`; the field is the same there, whatever the part.
     """
     axes = [(np.arange(n) - (n - 1) / 2) * spacing / 100.0 for n, spacing in zip(shape, spacing_mm[::-1], strict=True)]
     order = np.arange(4)
@@ -223,11 +225,17 @@ def coil_field(
     coefficients *= variation / np.sqrt(
         np.sum(amplitude**2 * np.multiply.outer(np.multiply.outer(*2 * [1 / (2 * order + 1)]), 1 / (2 * order + 1)))
     )
+    coefficients = coefficients.astype(np.float32)
     bases = [legendre.legvander(np.clip(axis, -1.5, 1.5), 3).astype(np.float32) for axis in axes]
-    field = np.einsum("zi,yj,xk,ijk->zyx", *bases, coefficients.astype(np.float32), optimize=True)
-    z, y, x = (axis.astype(np.float32) ** 2 for axis in axes)
+    squares = [axis.astype(np.float32) ** 2 for axis in axes]
+    # Every term is a product over the axes, and so is its mean over the whole field of view.
+    mean = np.einsum("i,j,k,ijk->", *(basis.mean(axis=0) for basis in bases), coefficients)
+    mean -= np.float32(centre_brightening) * sum(square.mean() for square in squares)
+    z, y, x = (square[piece] for square, piece in zip(squares, part, strict=True))
+    bases = [basis[piece] for basis, piece in zip(bases, part, strict=True)]
+    field = np.einsum("zi,yj,xk,ijk->zyx", *bases, coefficients, optimize=True)
     field -= np.float32(centre_brightening) * (z[:, None, None] + y[:, None] + x)
-    field -= field.mean()
+    field -= np.float32(mean)
     return np.exp(field)
 
 

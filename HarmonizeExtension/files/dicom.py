@@ -143,6 +143,17 @@ def read_series(path: str | os.PathLike, series_uid: str | None = None) -> Serie
     return Series(image, modality, acquisition(first), units, tuple(notes), frozenset(references - {""}))
 
 
+def first_modality(path: Path) -> Modality | None:
+    """The modality of the first MR, CT or PET file in a folder (or of one file), by its tags; None where none is there.
+
+    For a first look only: whether the folder holds one whole series, `read_series` finds out. Raises InputError where
+    a file is damaged.
+    """
+    candidates = sorted(path.iterdir()) if path.is_dir() else [path]
+    names = (text(read_tags(file, ()), "Modality") for file in candidates if is_dicom(file))
+    return next((Modality.parse(name) for name in names if name in _SCANS), None)
+
+
 def _choose(path: Path, series_uid: str | None) -> tuple[list[tuple[Path, Dataset]], Modality]:
     candidates = sorted(path.iterdir()) if path.is_dir() else [path]
     found = [(file, read_tags(file, _TAGS)) for file in candidates if is_dicom(file)]

@@ -13,14 +13,16 @@ import csv
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 
 import SimpleITK as sitk
 
 from ..errors import InputError
 from ..scan import Modality
+from .dicom import first_modality
 from .reading import UNITS_OF
+from .tags import is_dicom
 from .writing import inside, replacing
 
 KNOWN = ("case", "image", "segmentation", "structure", "modality", "units", "site", "outcome")
@@ -193,7 +195,10 @@ def _entry(number: int, texts: Mapping[str, str], folder: Path, outside: bool, i
     except InputError as error:
         problems.append(str(error))
     if images:
-        problems += _problems_of_files(image, segmentation, modality)
+        problems += [f"there is no segmentation '{path}'" for path in segmentation if not path.exists()]
+        if image is not None:
+            modality, wrong = _look_at(image, modality)
+            problems += wrong
     others = {name: text for name, text in texts.items() if name not in KNOWN}
     return Entry(
         number,
@@ -224,35 +229,30 @@ def _path(text: str, folder: Path, outside: bool) -> Path:
     return folder / text
 
 
-def _problems_of_files(image: Path | None, segmentation: Iterable[Path], modality: Modality | None) -> list[str]:
-    problems = []
-    if image is not None:
-        series = image.name.rpartition("#")[0]
-        place = image if image.exists() or not series else image.with_name(series)
-        if not place.exists():
-            problems.append(f"there is no image '{image}'")
-        elif place.is_file():
-            problems += _problems_of_header_of_image(place, modality)
-    problems += [f"there is no segmentation '{path}'" for path in segmentation if not path.exists()]
-    return problems
-
-
-def _problems_of_header_of_image(path: Path, modality: Modality | None) -> list[str]:
-    """Whether an image file can be opened, by its header alone: a cohort's files together take long to read."""
-    from .tags import is_dicom
-
-    if is_dicom(path):
-        return []
-    problems = (
-        [] if modality else [f"'{path}' does not say its modality; give it in a column 'modality': MR, CT or PET"]
-    )
+def _look_at(image: Path, modality: Modality | None) -> tuple[Modality | None, list[str]]:
+    """The modality of an image and what is wrong with it, by its header alone: to read a whole cohort takes long."""
+    series = image.name.rpartition("#")[0]
+    place = image if image.exists() or not series else image.with_name(series)
+    if not place.exists():
+        return modality, [f"there is no image '{image}'"]
+    if place.is_dir() or is_dicom(place):
+        try:
+            found = first_modality(place)
+        except InputError as error:
+            return modality, [str(error)]
+        if found is None:
+            return modality, [f"'{place}' holds no MR, CT or PET series"]
+        if modality not in (None, found):
+            return modality, [f"'{place}' is {found.value} by its DICOM tags, not {modality.value}"]
+        return found, []
+    problems = [] if modality else [f"'{place}' does not say its modality; add a column 'modality' (MR, CT or PET)"]
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(str(place))
     try:
         reader.ReadImageInformation()
     except RuntimeError:
-        return [*problems, f"'{path}' is no image file that can be read (NIfTI, NRRD, MetaImage, DICOM)"]
-    return problems
+        problems.append(f"'{place}' is no image file that can be read (NIfTI, NRRD, MetaImage, DICOM)")
+    return modality, problems
 
 
 def _problems_between(entries: Sequence[Entry]) -> list[tuple[int, str]]:

@@ -15,6 +15,7 @@ from .. import images
 from ..physics import mr_signal
 from ..scan import Acquisition, Modality, Scan, Structure
 from .anatomy import head_axes, head_grid
+from .lesions import Disease
 from .maps import tissue_values
 from .person import Body, Person, body_of
 from .scanners import SCANNERS, Scanner
@@ -118,7 +119,7 @@ def three_scanner_case(seed: int = 1, spacing_mm: float = 1.0) -> dict[str, Scan
     White matter is marked as reference, the lesion as protected; everything is measured.
     """
     person_seed, *session_seeds = np.random.SeedSequence(seed).spawn(4)
-    person = Person.draw(np.random.default_rng(person_seed), "sample", with_lesion=True)
+    person = Person.draw(np.random.default_rng(person_seed), "sample", Disease.TUMOUR)
     names = ("Siemens 3T", "Philips 1.5T", "GE 3T")
     return {
         name: scan_person(person, SCANNERS[name], np.random.default_rng(session_seed), spacing_mm).with_roles(

@@ -3,7 +3,8 @@
 A scan follows from tissues and not from these maps alone: in a voxel that holds two tissues their signals add up,
 which no single T1 describes exactly. The maps hold what a perfect measurement would report there: the protons add up,
 and relaxation rates are averaged over the protons, as in fast exchange (Zimmerman and Brittin, J Phys Chem 61:1328,
-1957). Where one tissue fills the voxel, a protocol's signal of the maps is the signal of the scan, exactly.
+1957). Where one tissue fills the voxel, a protocol's signal of the maps is the signal of the scan; over the whole
+brain at 1 mm the two differ by 0.3 to 1.6 % of the mean signal (root mean square, the six scanners).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""People: seeded deformations of the head template, with folds, tissue texture and, if wanted, a tumour of their own.
+"""People: seeded deformations of the head template, with folds, tissue texture and, if wanted, a disease of their own.
 
 A `Person` is continuous; `body_of` puts it on a grid of any spacing, as shares of tissues in each voxel and as the
 true structures.
@@ -13,28 +13,13 @@ import numpy as np
 
 from .anatomy import HEAD_BOX_MM, HeadTemplate, head_axes, head_template
 from .fields import Axes, SplineField, texture, total
+from .lesions import Disease, Plaques, Tumour, draw_lesions, inside
 from .tissues import Tissue
 
 SUBARACHNOID_MM = 1.5  # fluid between the hull of the brain and the skull
 SKIN_MM = 2.0
 SMALLEST_JACOBIAN = 0.3
 DISPLACEMENT_MM = ((90.0, 4.5), (35.0, 1.3), (15.0, 0.9))  # knot spacing and standard deviation at each scale
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Lesion:
-    """A tumour of irregular outline in the white matter, placed in template space (z, y, x in LPS mm)."""
-
-    centre_mm: tuple[float, float, float]
-    radius_mm: float
-    outline: SplineField  # mm by which the surface departs from a sphere
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> Lesion:
-        """In the white matter of either hemisphere, 9 to 13 mm in radius."""
-        side = rng.choice([-1.0, 1.0])
-        centre = (rng.uniform(18, 30), rng.uniform(-25, 35), side * rng.uniform(24, 32))
-        return cls(centre, rng.uniform(9, 13), SplineField.draw(HEAD_BOX_MM, 9.0, 1.2, rng))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,11 +43,11 @@ class Person:
     flesh: SplineField
     t1_texture: tuple[SplineField, ...]
     t2_star_texture: tuple[SplineField, ...]
-    lesion: Lesion | None = None
+    lesions: Tumour | Plaques | None = None
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, name: str = "person", with_lesion: bool = False) -> Person:
-        """A person of random size, pose, shape and texture; `with_lesion` plants a tumour in the same person."""
+    def draw(cls, rng: np.random.Generator, name: str = "person", disease: Disease = Disease.NONE) -> Person:
+        """A person of random size, pose, shape and texture; a disease leaves the rest of the same person as it is."""
         box = HEAD_BOX_MM
         pose = _draw_pose(rng)
         return cls(
@@ -76,7 +61,7 @@ class Person:
             flesh=SplineField.draw(box, 7.0, 1.0, rng),
             t1_texture=texture(box, (3.5, 8.0, 24.0), 1.0, rng),
             t2_star_texture=texture(box, (3.5, 8.0, 24.0), 1.0, rng),
-            lesion=Lesion.draw(rng) if with_lesion else None,
+            lesions=draw_lesions(disease, rng),
         )
 
     def template_points_mm(self, axes: Axes) -> np.ndarray:
@@ -178,7 +163,7 @@ def draw_body(person: Person, spacing_mm: float, part: tuple[slice, slice, slice
 
     shares = _head_shares(template, points, cavity, outer, skull, field(person.flesh)[head], spacing_mm)
     in_cavity = np.flatnonzero(cavity < SUBARACHNOID_MM + spacing_mm)
-    within = _inside(cavity[in_cavity] - SUBARACHNOID_MM, spacing_mm)
+    within = inside(cavity[in_cavity] - SUBARACHNOID_MM, spacing_mm)
     sulci, gyri = field(person.sulci)[head][in_cavity], field(person.gyri)[head][in_cavity]
     matter = _brain_shares(template, points[:, in_cavity], sulci, gyri, spacing_mm)
     for tissue, share in matter.items():
@@ -189,11 +174,11 @@ def draw_body(person: Person, spacing_mm: float, part: tuple[slice, slice, slice
         "grey matter": shares[Tissue.GREY_MATTER] > 0.5,
         "brain": (template.brain.at(points) > 0.5) & (cavity < SUBARACHNOID_MM),
     }
-    if person.lesion is not None:
-        grown = _plant(person.lesion, shares, points, field(person.lesion.outline)[head], spacing_mm)
-        structures = {name: mask & ~grown for name, mask in structures.items()}
-        structures["brain"] |= grown
-        structures["lesion"] = grown
+    if person.lesions is not None:
+        grown = person.lesions.plant(shares, points, lambda spline: field(spline)[head], spacing_mm)
+        anywhere = np.any(list(grown.values()), axis=0)
+        structures = {name: mask & ~anywhere for name, mask in structures.items()} | grown
+        structures["brain"] |= anywhere
 
     t1_texture = total(person.t1_texture, axes).ravel()[head]
     t2_star_texture = total(person.t2_star_texture, axes).ravel()[head]
@@ -211,11 +196,6 @@ def _full(mask: np.ndarray, index: np.ndarray, shape) -> np.ndarray:
     return full.reshape(shape)
 
 
-def _inside(distance_mm: np.ndarray, spacing_mm: float) -> np.ndarray:
-    """The share of a voxel inside a surface at this signed distance."""
-    return np.clip(0.5 - distance_mm / np.float32(spacing_mm), 0, 1)
-
-
 def _temporal_muscle_mm(points: np.ndarray) -> np.ndarray:
     """How much thicker the soft tissue over the skull is at the temples."""
     z, y, x = points
@@ -226,17 +206,17 @@ def _head_shares(
     template: HeadTemplate, points, cavity, outer, skull, flesh, spacing_mm: float
 ) -> dict[Tissue, np.ndarray]:
     """Shares of the tissues around the brain at points (3, n) of the head."""
-    in_cavity = _inside(cavity - SUBARACHNOID_MM, spacing_mm)
-    bone = _inside(cavity - SUBARACHNOID_MM - skull, spacing_mm) - in_cavity
+    in_cavity = inside(cavity - SUBARACHNOID_MM, spacing_mm)
+    bone = inside(cavity - SUBARACHNOID_MM - skull, spacing_mm) - in_cavity
     middle = np.abs(cavity - SUBARACHNOID_MM - skull / 2) - np.float32(0.22) * skull
-    marrow = bone * _inside(middle, spacing_mm) * np.clip(np.float32(0.45) + np.float32(0.2) * flesh, 0, 1)
-    around = _inside(outer, spacing_mm) - in_cavity - bone
-    air = np.clip(_inside(template.airway.at(points), 2 * spacing_mm), 0, 1) * (outer < -3)
+    marrow = bone * inside(middle, spacing_mm) * np.clip(np.float32(0.45) + np.float32(0.2) * flesh, 0, 1)
+    around = inside(outer, spacing_mm) - in_cavity - bone
+    air = np.clip(inside(template.airway.at(points), 2 * spacing_mm), 0, 1) * (outer < -3)
     eye_mm = template.eyes.at(points)
-    eye = around * (1 - air) * _inside(eye_mm, spacing_mm)
+    eye = around * (1 - air) * inside(eye_mm, spacing_mm)
     rest = np.clip(around * (1 - air) - eye, 0, 1)
     # Fat lies under the skin and around the eyes, and in sheets between muscles.
-    fatty = np.maximum(_inside(np.abs(outer + 4.5) - 2.5, spacing_mm), _inside(eye_mm - 7, spacing_mm) * (outer < -3))
+    fatty = np.maximum(inside(np.abs(outer + 4.5) - 2.5, spacing_mm), inside(eye_mm - 7, spacing_mm) * (outer < -3))
     fatty *= np.clip(np.float32(0.7) + np.float32(0.12) * flesh, 0, 1)  # strands of connective tissue run through it
     fatty = np.maximum(fatty, np.clip(flesh - np.float32(0.7), 0, np.float32(0.5)) * (outer < -5))
     return {
@@ -267,16 +247,3 @@ def _brain_shares(template: HeadTemplate, points, sulci, gyri, spacing_mm: float
         tissue: weight / whole
         for tissue, weight in zip((Tissue.WHITE_MATTER, Tissue.GREY_MATTER, Tissue.CSF), weights, strict=True)
     }
-
-
-def _plant(lesion: Lesion, shares: dict[Tissue, np.ndarray], points, outline, spacing_mm: float) -> np.ndarray:
-    """Let the lesion displace other tissues in `shares` at points (3, n); returns where it fills half a voxel."""
-    surface = np.linalg.norm(points - np.array(lesion.centre_mm, np.float32)[:, None], axis=0) + outline
-    grown = _inside(surface - lesion.radius_mm, spacing_mm)
-    # The middle is half necrotic, as in a tumour that outgrew its supply.
-    necrotic = np.clip(1.5 * (0.75 - surface / lesion.radius_mm), 0, 0.6) * grown
-    for share in shares.values():
-        share *= 1 - grown
-    shares[Tissue.CSF] += necrotic
-    shares[Tissue.LESION] = grown - necrotic
-    return grown > 0.5

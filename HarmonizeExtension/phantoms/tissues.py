@@ -18,6 +18,8 @@ class Tissue(enum.StrEnum):
     FAT = "fat"  # subcutaneous, orbital and bone marrow
     SOFT = "muscle and skin"
     LESION = "lesion"
+    OEDEMA = "oedema"
+    PLAQUE = "white matter lesion"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,9 @@ class Properties:
 # Cortical bone: T1 and T2* Reichert et al., Magn Reson Imaging 23:611 (2005); it gives no signal at these echo times.
 # Lesion: a cellular tumour without contrast agent, T1 between grey matter and oedema (Bottomley et al., Med Phys
 # 14:1, 1987, table of tumours, carried to both field strengths).
+# Oedema around a tumour: T1 longer and protons denser than in white matter (Blystad et al., Sci Rep 10:17937, 2020).
+# White matter lesion: T1 and T2* longer than in white matter (Lommers et al., Neuroimage Clin 23:101879, 2019, at 3 T).
+# How much longer is assumed for both: T1 about 1.5 to 1.75 times, T2* 1.4 to 1.7 times that of white matter.
 # Texture inside white and grey matter: assumed 4 and 6 %, about the spread that T1 maps show within the tissues.
 PROPERTIES: dict[float, dict[Tissue, Properties]] = {
     1.5: {
@@ -52,6 +57,8 @@ PROPERTIES: dict[float, dict[Tissue, Properties]] = {
         Tissue.FAT: Properties(288, 16, 0.80, 0.05),
         Tissue.SOFT: Properties(1130, 28, 0.78, 0.08),
         Tissue.LESION: Properties(1450, 90, 0.87, 0.10),
+        Tissue.OEDEMA: Properties(1150, 110, 0.84, 0.06),
+        Tissue.PLAQUE: Properties(1050, 95, 0.81, 0.06),
     },
     3.0: {
         Tissue.WHITE_MATTER: Properties(832, 53, 0.70, 0.04),
@@ -61,6 +68,8 @@ PROPERTIES: dict[float, dict[Tissue, Properties]] = {
         Tissue.FAT: Properties(371, 9, 0.80, 0.05),
         Tissue.SOFT: Properties(1420, 22, 0.78, 0.08),
         Tissue.LESION: Properties(1700, 70, 0.87, 0.10),
+        Tissue.OEDEMA: Properties(1400, 85, 0.84, 0.06),
+        Tissue.PLAQUE: Properties(1280, 75, 0.81, 0.06),
     },
 }
 

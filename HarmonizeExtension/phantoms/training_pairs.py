@@ -46,15 +46,15 @@ def paired_slices(
     rng: np.random.Generator,
     spacing_mm: float = 1.0,
     slices: tuple[float, float] | None = None,
-    field_mm: float = 192.0,
+    field_mm: tuple[float, float] = (192.0, 192.0),
 ) -> PairedSlices:
     """One session of the person on each scanner; all noise and gains come from `rng`, scanner by scanner.
 
     spacing_mm: of the voxels, the same along all axes; the slices lie `spacing_mm` apart.
     slices: the lowest and highest, as shares of the brain's height (0.5 and 0.6: a tenth of the brain above its
         middle); None for all from the brainstem to the crown.
-    field_mm: length of the square field along x and y (192 mm at 1 mm: 192 x 192), as large as the head's width at
-        most. It holds skull and scalp around the brain; nose and chin may be cut.
+    field_mm: length of the field along y and x (192 x 192 voxels at 1 mm), at most that of whole scans. It holds
+        skull and scalp around the brain; 224 mm along y also hold forehead and back of the largest heads.
     Raises InputError for a spacing, slices or a field that make no sense.
     """
     part, wanted = _part(person, spacing_mm, slices, field_mm)
@@ -73,14 +73,15 @@ def paired_slices(
     )
 
 
-def _part(person: Person, spacing_mm: float, slices, field_mm: float):
+def _part(person: Person, spacing_mm: float, slices, field_mm: tuple[float, float]):
     """What to draw of the head's grid (z, y, x), and which of those slices are wanted."""
     axes = head_axes(spacing_mm)
-    voxels = round(field_mm / spacing_mm)
-    if not 16 <= voxels <= len(axes[2]):
+    rows, columns = (round(length / spacing_mm) for length in field_mm)
+    if not (16 <= rows <= len(axes[1]) and 16 <= columns <= len(axes[2])):
         raise InputError(
-            f"a field of {field_mm:g} mm is not possible at {spacing_mm:g} mm; use {16 * spacing_mm:g} to "
-            f"{len(axes[2]) * spacing_mm:g} mm"
+            f"a field of {field_mm[0]:g} x {field_mm[1]:g} mm is not possible at {spacing_mm:g} mm; use "
+            f"{16 * spacing_mm:g} to {len(axes[1]) * spacing_mm:g} mm along y and to "
+            f"{len(axes[2]) * spacing_mm:g} mm along x"
         )
     brain = body_of(person, COARSE_MM).structures["brain"]
     area = brain.sum(axis=(1, 2))
@@ -96,7 +97,7 @@ def _part(person: Person, spacing_mm: float, slices, field_mm: float):
     first, last = (int(np.argmin(np.abs(axes[0] - height))) for height in heights)
     start = max(0, first - MARGIN)
     z = slice(start, min(len(axes[0]), last + 1 + MARGIN))
-    y, x = (_middle(axis, (low + high) / 2, voxels) for axis, low, high in ((axes[1], y0, y1), (axes[2], x0, x1)))
+    y, x = _middle(axes[1], (y0 + y1) / 2, rows), _middle(axes[2], (x0 + x1) / 2, columns)
     return (z, y, x), slice(first - start, last + 1 - start)
 
 

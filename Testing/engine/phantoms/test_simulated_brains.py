@@ -14,6 +14,7 @@ from HarmonizeExtension import images
 from HarmonizeExtension.errors import InputError
 from HarmonizeExtension.phantoms import anatomy, brain, person, tissues
 from HarmonizeExtension.phantoms.fields import SplineField, texture, total
+from HarmonizeExtension.phantoms.lesions import Disease
 from HarmonizeExtension.phantoms.person import Person, body_of
 from HarmonizeExtension.phantoms.scanners import SCANNERS
 from HarmonizeExtension.scan import Modality, Role
@@ -162,7 +163,7 @@ def test_a_person_is_the_same_anatomy_at_every_spacing():
 
 
 def test_a_lesion_changes_the_person_only_where_it_grows():
-    healthy, ill = (body_of(someone(4, with_lesion=flag), 2.0) for flag in (False, True))
+    healthy, ill = (body_of(someone(4, disease=disease), 2.0) for disease in (Disease.NONE, Disease.TUMOUR))
     lesion = ill.structures["lesion"]
     assert 1.0 < lesion.sum() * 8e-3 < 15  # ml
     assert "lesion" not in healthy.structures

@@ -76,11 +76,18 @@ def test_the_whole_brain_is_taken_unless_slices_are_named(person, pairs):
     assert set(pairs.heights_mm) < set(every.heights_mm)
 
 
+def test_a_longer_field_holds_the_whole_of_a_large_head(person):
+    pairs = paired_slices(person, SCANNER_LIST[:1], np.random.default_rng(0), SPACING_MM, (0.5, 0.6), (231, 192))
+    assert pairs.scans.shape[2:] == (77, 64)
+    head = pairs.maps[3.0].proton_density > 0
+    assert not head[:, [0, -1]].any()
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"field_mm": 300}, "a field of 300 mm is not possible"),
-        ({"field_mm": 5}, "a field of 5 mm is not possible"),
+        ({"field_mm": (192, 300)}, "a field of 192 x 300 mm is not possible"),
+        ({"field_mm": (5, 192)}, "a field of 5 x 192 mm is not possible"),
         ({"slices": (0.6, 0.5)}, "slices from 0.6 to 0.5"),
         ({"slices": (-1, 0.5)}, "slices from -1 to 0.5"),
     ],

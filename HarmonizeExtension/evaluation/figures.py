@@ -192,10 +192,8 @@ def draw(figure: Figure, kind: str = "svg") -> bytes | None:
             places, names = zip(*figure.ticks, strict=True)
             crowded = sum(len(name) + 2 for name in names) > (95 if wide else 62)
             axes.set_xticks(places, names, rotation=35 if crowded else 0, ha="right" if crowded else "center")
-        named = sum(bool(series.name) for series in figure.series)
-        if named:
-            outside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)} if named > 5 else {"loc": "best"}
-            axes.legend(frameon=False, fontsize=8.5, **outside)
+        if any(series.name for series in figure.series):
+            sheet.legend(loc="outside lower center", ncols=2 if figure.square else 3, frameon=False, fontsize=8.5)
         file = io.BytesIO()
         sheet.savefig(file, format=kind, metadata=nothing, facecolor="white")
     return file.getvalue()

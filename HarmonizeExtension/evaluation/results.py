@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ..files.writing import replacing, replacing_together
 from .figures import Figure, draw
@@ -49,6 +50,14 @@ class Table:
             writer.writerows(["" if _is_missing(cell) else cell for cell in row] for row in self.rows)
 
 
+class Answer(NamedTuple):
+    """What the function of a protocol returns."""
+
+    tables: tuple[Table, ...]
+    figures: Mapping[str, Figure]
+    notes: tuple[str, ...] = ()
+
+
 @dataclasses.dataclass(frozen=True)
 class ProtocolResult:
     """The answer of one protocol. figures: by name (that of the file); notes: sentences that belong to the figures."""
@@ -57,7 +66,7 @@ class ProtocolResult:
     title: str
     citation: str
     tables: tuple[Table, ...]
-    figures: dict[str, Figure]
+    figures: Mapping[str, Figure]
     notes: tuple[str, ...] = ()
 
     def text(self) -> str:

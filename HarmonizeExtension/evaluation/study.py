@@ -34,7 +34,7 @@ _SKEWED = 1.0  # moderately skewed by the rule of thumb of Bulmer (Principles of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Recipe:
+class Derivation:
     """How an arm is made of another one, so that it can be made anew from the training scans of a fold."""
 
     source: str
@@ -50,7 +50,7 @@ class Study:
     features, classes: (features,) names, and to which class of features each belongs ("glcm").
     arms: by name, (scans, features), NaN where there is no value; the first is the baseline.
     covariates: by name, (scans,): numbers (NaN where empty) where every cell is one, else text.
-    recipes: of the arms that a feature harmonizer made. notes: sentences on what was left out and what is uncertain.
+    derived: of the arms that a feature harmonizer made. notes: sentences on what was left out and what is uncertain.
     """
 
     structure: str
@@ -61,24 +61,21 @@ class Study:
     classes: tuple[str, ...]
     arms: Mapping[str, np.ndarray]
     covariates: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    recipes: Mapping[str, Recipe] = dataclasses.field(default_factory=dict)
+    derived: Mapping[str, Derivation] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, table: FeatureTable, manifest: Manifest, structure: str = "") -> Study:
         """The features of `structure` (needed where the table has several) of the manifest's cases, an arm a label.
 
-        Cases without a row for every label are left out and named in `notes`.
-        Raises InputError for an unknown structure, cases without a site, and where no case is left.
+        Cases without a row for every label are left out and named in `notes`. Without sites in the manifest all scans
+        are of one site without a name. Raises InputError for an unknown structure and where no case is left.
         """
         structure = _one_structure(table, structure)
         rows = _rows(table, structure)
         entries = {entry.case: entry for entry in manifest.entries}
         if len(entries) < len(manifest.entries):
             raise InputError(f"'{manifest.path}' has cases in several modalities; evaluate one modality at a time")
-        unplaced = [entry.case for entry in manifest.entries if not entry.site]
-        if unplaced:
-            raise InputError(f"'{manifest.path}' has no site for {_some(unplaced)}; fill in the column 'site'")
         labels = sorted(dict.fromkeys(label for _, label in rows), key=lambda label: label != BEFORE)
         complete = [case for case in entries if all((case, label) in rows for label in labels)]
         if not complete:
@@ -117,12 +114,31 @@ class Study:
         """The values of an arm (scans, features) by site."""
         return {name: self.arms[arm][self.site == name] for name in self.sites}
 
-    def in_folds(self, arm: str) -> Arm:
-        """The arm as cross-validation needs it: a feature harmonizer is fitted on the training scans alone."""
-        recipe = self.recipes.get(arm)
-        if recipe is None:
-            return unharmonized(self.arms[arm])
-        return harmonized(self.arms[recipe.source], self.site, recipe.harmonizer, self._covariates(recipe.keep))
+    def comparable_features(self) -> np.ndarray:
+        """Which features (features,) are finite in every scan of every arm and vary: all arms are judged by the same.
+
+        Raises InputError where there is none.
+        """
+        use = np.all([np.isfinite(values).all(axis=0) for values in self.arms.values()], axis=0)
+        for values in self.arms.values():
+            use &= np.ptp(np.where(use, values, 0), axis=0) > 0
+        if not use.any():
+            raise InputError(f"no feature of '{self.structure}' is known in every scan; leave out the scans without")
+        return use
+
+    def in_folds(self, arm: str, use: np.ndarray) -> Arm:
+        """The features `use` of an arm for cross-validation: a feature harmonizer learns from the training scans."""
+        derivation = self.derived.get(arm)
+        if derivation is None:
+            return unharmonized(self.arms[arm][:, use])
+        covariates = self._covariates(derivation.keep)
+        whole = harmonized(self.arms[derivation.source], self.site, derivation.harmonizer, covariates)
+
+        def chosen(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            known, new = whole(train, test)
+            return known[:, use], new[:, use]
+
+        return chosen
 
     def of_scans(self, use: np.ndarray) -> Study:
         """Only the scans (scans,) that are True; arms keep the values that they have."""
@@ -133,16 +149,6 @@ class Study:
             outcome=tuple(outcome for outcome, used in zip(self.outcome, use, strict=True) if used),
             arms={name: values[use] for name, values in self.arms.items()},
             covariates={name: column[use] for name, column in self.covariates.items()},
-        )
-
-    def of_features(self, use: np.ndarray) -> Study:
-        """Only the features (features,) that are True, of the image arms: what others were made of is not the same."""
-        return dataclasses.replace(
-            self,
-            features=tuple(name for name, used in zip(self.features, use, strict=True) if used),
-            classes=tuple(name for name, used in zip(self.classes, use, strict=True) if used),
-            arms={name: values[:, use] for name, values in self.arms.items() if name not in self.recipes},
-            recipes={},
         )
 
     def with_sites_of(self, minimum: int) -> Study:
@@ -197,21 +203,21 @@ class Study:
 
         known = () if covariates is None else (covariates,)
         names = {"feature_names": self.features} if isinstance(harmonizer(), ComBat | CovBat) else {}
-        arms, recipes, notes = dict(self.arms), dict(self.recipes), list(self.notes)
-        for source in [arm for arm in self.arms if arm not in self.recipes]:
+        arms, derived, notes = dict(self.arms), dict(self.derived), list(self.notes)
+        for source in [arm for arm in self.arms if arm not in self.derived]:
             arm, fitted = f"{source}, {name}", make()
             fitted.fit(self.arms[source], self.site, *known, **names)
             arms[arm] = fitted.transform(self.arms[source], self.site, *known)
-            recipes[arm] = Recipe(source, make, tuple(keep))
+            derived[arm] = Derivation(source, make, tuple(keep))
             notes += [f"{arm}: {warning}" for warning in getattr(fitted, "warnings_", ())]
-        return dataclasses.replace(self, arms=arms, recipes=recipes, notes=tuple(dict.fromkeys(notes)))
+        return dataclasses.replace(self, arms=arms, derived=derived, notes=tuple(dict.fromkeys(notes)))
 
     def skewed_features(self) -> np.ndarray:
         """Which features (features,) are positive in every scan and arm, and less skewed in logarithms.
 
         By the values alone, over all scans: neither site nor outcome has a part in it.
         """
-        images = np.concatenate([values for arm, values in self.arms.items() if arm not in self.recipes])
+        images = np.concatenate([values for arm, values in self.arms.items() if arm not in self.derived])
         use = np.all(images > 0, axis=0) & np.isfinite(images).all(axis=0)
         safe = np.where(use, images, 1.0)
         use &= np.ptp(safe, axis=0) > 1e-9 * safe.max(axis=0)

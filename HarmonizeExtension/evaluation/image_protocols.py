@@ -1,0 +1,208 @@
+"""The protocols that look at the images themselves: likeness to the true image, and noise in the liver.
+
+Both read the scans of a manifest. A column `harmonized` names the result of each case; it is the arm "after".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from .. import images
+from ..errors import InputError
+from ..files.manifest import Entry, Manifest
+from ..files.reading import read_scan
+from ..files.writing import inside
+from ..progress import CancelCheck, Progress, stop_if
+from ..scan import Scan
+from . import figures
+from .image_quality import histogram_distance, image_quality, ssim_of_slices
+from .results import Answer, Table
+from .study import AFTER, BEFORE
+from .uniformity import RADIUS_MM, SphereNoise, liver_noise, noise_gap
+
+TRUTH, HARMONIZED = "truth", "harmonized"
+WHOLE = "whole image"
+LIVER = "liver"
+_WINDOW = "uniform 7"
+
+
+def image_quality_protocol(manifest: Manifest, structure: str, progress: Progress, cancelled: CancelCheck) -> Answer:
+    """Each image against the true one of the column `truth`: over all voxels and inside each structure.
+
+    SSIM (cubes of the volume, and squares of the axial slices), PSNR, NRMSE, and the distance of the histograms; all
+    with the range of the true image inside the mask, which is stated. structure: only this one, where given.
+    Raises InputError for a manifest without truth and for images on different grids.
+    """
+    if TRUTH not in manifest.column_names():
+        raise InputError(f"'{manifest.path}' has no column '{TRUTH}'; name the true image of each case there")
+    rows, slices = [], {}
+    for number, entry in enumerate(manifest.entries):
+        stop_if(cancelled)
+        progress(number / len(manifest.entries), f"Image quality: {entry.case}")
+        scan = _scan(entry)
+        truth = _other(manifest, entry, scan, TRUTH)
+        masks = {name: one.array for name, one in scan.structures.items() if structure in ("", name)}
+        if structure and structure not in masks:
+            raise InputError(f"'{entry.case}' has no structure '{structure}'; it has: {', '.join(scan.structures)}")
+        for arm, image in _arms(manifest, entry, scan):
+            for where, mask in {WHOLE: None, **masks}.items():
+                quality = image_quality(truth.array, image.array, mask, window=_WINDOW)
+                inside_mask = (slice(None),) * 3 if mask is None else mask
+                apart = histogram_distance(truth.array[inside_mask], image.array[inside_mask])
+                rows.append(
+                    (
+                        entry.case,
+                        entry.site,
+                        where,
+                        arm,
+                        quality.ssim,
+                        quality.ssim_slices,
+                        quality.psnr_db,
+                        quality.nrmse,
+                        apart.jensen_shannon,
+                        apart.wasserstein,
+                        quality.data_range,
+                        quality.voxels,
+                    )
+                )
+                if where == WHOLE:
+                    slices[entry.case, arm] = ssim_of_slices(
+                        truth.array, image.array, quality.data_range, window=_WINDOW
+                    )
+    columns = ("SSIM", "SSIM by slice", "PSNR (dB)", "NRMSE", "Jensen-Shannon", "Wasserstein")
+    arms, places = (tuple(dict.fromkeys(row[i] for row in rows)) for i in (3, 2))
+    summary, ssims = [], {}
+    for where, arm in itertools.product(places, arms):
+        chosen = np.array([row[4:10] for row in rows if row[2] == where and row[3] == arm], dtype=float)
+        finite = np.where(np.isfinite(chosen), chosen, np.nan)  # equal images have an infinite PSNR
+        means = [float(np.nanmean(c)) if np.isfinite(c).any() else float("nan") for c in finite.T]
+        sds = [float(np.nanstd(c, ddof=1)) if np.isfinite(c).sum() > 1 else float("nan") for c in finite.T]
+        summary.append((where, arm, len(chosen), *(x for both in zip(means, sds, strict=True) for x in both)))
+        ssims[f"{where}\n{arm}"] = chosen[:, 0]
+    with_sd = [text for name in columns for text in (name, f"sd of {name}")]
+    tables = (
+        Table("image-quality", "Mean over cases", ("inside", "arm", "cases", *with_sd), tuple(summary)),
+        Table(
+            "image-quality-by-case",
+            "Each case; Wasserstein and range in intensity units",
+            ("case", "site", "inside", "arm", *columns, "range", "voxels"),
+            tuple(rows),
+        ),
+    )
+    drawn = {
+        "image-quality-ssim": figures.violin(
+            "Likeness to the true image", ssims, "SSIM", [i % len(arms) for i in range(len(ssims))]
+        ),
+        "image-quality-slices": _slices_of_the_worst(slices, arms),
+    }
+    notes = (
+        f"SSIM: window {_WINDOW} (voxels); range: largest minus smallest intensity of the true image inside the mask, "
+        "for SSIM, PSNR and NRMSE. Jensen-Shannon distance in [0, 1].",
+    )
+    return Answer(tables, drawn, notes)
+
+
+def liver_noise_protocol(manifest: Manifest, structure: str, progress: Progress, cancelled: CancelCheck) -> Answer:
+    """Coefficient of variation in a 3 cm sphere in the upper right lobe of the liver, compared between sites.
+
+    Haberl et al., EJNMMI 2024, section 2.5. structure: what the liver is called, "liver" by default. Cases in which no
+    sphere can be placed are named in the notes. Raises InputError where that is so in all of them.
+    """
+    liver = structure or LIVER
+    found: list[tuple[Entry, str, SphereNoise]] = []
+    failed = []
+    for number, entry in enumerate(manifest.entries):
+        stop_if(cancelled)
+        progress(number / len(manifest.entries), f"Liver noise: {entry.case}")
+        try:
+            found += [(entry, arm, liver_noise(scan, liver)) for arm, scan in _arms(manifest, entry, _scan(entry))]
+        except InputError as error:
+            failed.append(f"left out, '{entry.case}': {error}")
+    if not found:
+        raise InputError("no liver could be measured:\n" + "\n".join(f"  {text}" for text in failed))
+    arms = tuple(dict.fromkeys(arm for _, arm, _ in found))
+    sites = sorted({entry.site for entry, _, _ in found})
+    covs = {
+        (arm, site): np.array([noise.cov for entry, a, noise in found if a == arm and entry.site == site])
+        for arm, site in itertools.product(arms, sites)
+    }
+    covs = {key: values for key, values in covs.items() if len(values)}
+    summary = [
+        (arm, site or "–", len(values), *(float(q) for q in np.quantile(values, (0.5, 0.25, 0.75))))
+        for (arm, site), values in covs.items()
+    ]
+    gaps = []
+    for arm, (a, b) in itertools.product(arms, itertools.combinations(sites, 2)):
+        if (arm, a) in covs and (arm, b) in covs:
+            gap = noise_gap(covs[arm, a], covs[arm, b])
+            gaps.append((arm, f"{a} ~ {b}", gap.gap, gap.p))
+    cases = [(e.case, e.site, arm, n.mean, n.sd, n.cov, *n.centre_mm, n.voxels) for e, arm, n in found]
+    header = ("case", "site", "arm", "mean", "sd", "COV", "left (mm)", "posterior (mm)", "superior (mm)", "voxels")
+    tables = [
+        Table(
+            "liver-noise",
+            "Coefficient of variation in the liver",
+            ("arm", "site", "scans", "median", "lower quartile", "upper quartile"),
+            tuple(summary),
+        )
+    ]
+    if gaps:
+        tables.append(
+            Table(
+                "liver-noise-gaps",
+                "Distance of the sites' medians, and the Mann-Whitney test",
+                ("arm", "sites", "gap", "p"),
+                tuple(gaps),
+            )
+        )
+    tables.append(Table("liver-noise-by-case", "Each case; the centre of the sphere in LPS", header, tuple(cases)))
+    samples = {f"{site}\n{arm}": values for (arm, site), values in sorted(covs.items(), key=lambda item: item[0][1])}
+    colours = [arms.index(arm) for arm, _ in sorted(covs, key=lambda key: key[1])]
+    drawn = {"liver-noise": figures.violin("Noise in the liver", samples, "coefficient of variation", colours)}
+    notes = (
+        f"A sphere of {2 * RADIUS_MM:g} mm, placed by rule in the upper right lobe of '{liver}'; sd over mean.",
+        *failed,
+    )
+    return Answer(tuple(tables), drawn, notes)
+
+
+def _scan(entry: Entry) -> Scan:
+    scan = read_scan(entry.image, entry.modality, list(entry.segmentation) or None, entry.case, entry.units or None)
+    if entry.structure and len(scan.structures) == 1:
+        (only,) = scan.structures.values()
+        return dataclasses.replace(scan, structures={entry.structure: dataclasses.replace(only, name=entry.structure)})
+    return scan
+
+
+def _arms(manifest: Manifest, entry: Entry, scan: Scan) -> Iterator[tuple[str, Scan]]:
+    yield BEFORE, scan
+    if entry.columns.get(HARMONIZED):
+        yield AFTER, _other(manifest, entry, scan, HARMONIZED)
+
+
+def _other(manifest: Manifest, entry: Entry, scan: Scan, column: str) -> Scan:
+    """The image that another column names, on the grid and with the structures of the scan."""
+    text = entry.columns[column]
+    if not text:
+        raise InputError(f"'{manifest.path}', line {entry.line}: the column '{column}' is empty")
+    path: Path = inside(manifest.path.parent, text)
+    other = read_scan(path, scan.modality, name=f"{entry.case}, {column}", units=scan.units or None)
+    if not images.same_grid(other.image, scan.image):
+        raise InputError(f"'{text}' is not on the grid of the image of '{entry.case}'; resample one to the other")
+    return dataclasses.replace(other, structures=scan.structures)
+
+
+def _slices_of_the_worst(slices: dict[tuple[str, str], np.ndarray], arms: tuple[str, ...]) -> figures.Figure:
+    """The axial slices of the case that is least like its truth in the last arm."""
+    worst = min((case for case, arm in slices if arm == arms[-1]), key=lambda case: np.nanmean(slices[case, arms[-1]]))
+    series = tuple(
+        figures.Series(figures.LINE, np.arange(len(values)), values, group, arm)
+        for group, arm in enumerate(arms)
+        if (values := slices.get((worst, arm))) is not None
+    )
+    return figures.Figure(f"Axial slices of the case least alike, {worst}", "slice", "SSIM", series)

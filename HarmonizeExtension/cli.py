@@ -86,6 +86,22 @@ def _parser() -> argparse.ArgumentParser:
     _add_recipe(apply)
     apply.add_argument("--out", required=True, metavar="DIR", help="folder for volume, features, verdict and report")
 
+    evaluate = _command(commands, "evaluate", _evaluate, "run a paper's protocol on features or images")
+    evaluate.add_argument("protocol", metavar="PROTOCOL", help="site-effect, overlap, ...; a wrong name lists them")
+    evaluate.add_argument("manifest", metavar="MANIFEST", help="CSV: case, site, outcome, image, truth, ...")
+    evaluate.add_argument(
+        "--features",
+        metavar="FILE",
+        help="CSV of features: of this program, or any with one row a case (column case, or else the first), whose "
+        "columns of numbers are the features; by default features.csv beside the manifest",
+    )
+    evaluate.add_argument("--structure", default="", metavar="NAME", help="whose features, where there are several")
+    evaluate.add_argument("--modality", choices=MODALITIES, help="take the manifest's scans of this one only")
+    evaluate.add_argument("--outside", action="store_true", help="allow paths that lead out of the manifest's folder")
+    evaluate.add_argument("--keep", metavar="COLUMN", action="append", default=[], help="a covariate that ComBat keeps")
+    evaluate.add_argument("--logarithms", action="store_true", help="skewed features go through ComBat in logarithms")
+    evaluate.add_argument("--out", metavar="DIR", help="folder for tables (CSV) and figures (SVG, PNG)")
+
     radiomics = _command(commands, "radiomics", _radiomics, "measure the structures of a scan")
     _add_scan(radiomics, segmentation_required=True)
     radiomics.add_argument("--settings", metavar="NAME|FILE", help="those of the modality by default")
@@ -194,6 +210,35 @@ def _apply(options, progress: Progress, cancelled: CancelCheck) -> dict:
     }
 
 
+def _evaluate(options, progress: Progress, cancelled: CancelCheck) -> dict:
+    import numpy as np
+
+    from .evaluation import protocols
+    from .evaluation.study import Study, read_features
+    from .files.manifest import Manifest
+    from .files.writing import output_folder
+    from .scan import Modality
+
+    protocol = protocols.protocol(options.protocol)
+    progress(0.0, "Reading")
+    manifest = Manifest.read(options.manifest, options.outside, images=protocol.from_images)
+    if options.modality:
+        manifest = manifest.of(Modality(options.modality))
+    source = manifest
+    if not protocol.from_images:
+        table = read_features(options.features or manifest.path.with_name("features.csv"), manifest)
+        source = Study.of(table, manifest, options.structure).with_sites_of(protocol.minimum_scans)
+        if len(source.sites) > 1:
+            source = source.with_combat(keep=options.keep, logarithms=options.logarithms)
+    if options.out:
+        output_folder(options.out)  # as in `apply`
+    rng = np.random.default_rng(0)
+    result = protocols.run(protocol.name, source, rng, options.structure, progress, cancelled)
+    if not options.out:
+        return result.as_dict()
+    return {**result.as_dict(), "files": {name: str(path) for name, path in result.write(options.out).items()}}
+
+
 def _radiomics(options, progress: Progress, cancelled: CancelCheck) -> dict:
     from .files.writing import output_folder
     from .radiomics.extraction import extract
@@ -283,6 +328,10 @@ def _in_words(answer: dict) -> str:
     for name, value in answer.items():
         if name == "methods":
             lines += [f"{m['name']:22} {m['modality']:8} target: {m['target']:16} {m['summary']}" for m in value]
+        elif name == "tables":
+            from .evaluation.results import Table
+
+            lines += [f"\n{Table(**table).text()}" for table in value] + [""]
         elif isinstance(value, dict):
             lines += [f"{name}:", *(f"  {key}: {entry}" for key, entry in value.items())]
         elif isinstance(value, list):

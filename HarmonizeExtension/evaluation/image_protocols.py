@@ -65,7 +65,7 @@ def image_quality_protocol(manifest: Manifest, structure: str, progress: Progres
                         quality.psnr_db,
                         quality.nrmse,
                         apart.jensen_shannon,
-                        apart.wasserstein,
+                        apart.earth_mover,
                         quality.data_range,
                         quality.voxels,
                     )
@@ -74,7 +74,7 @@ def image_quality_protocol(manifest: Manifest, structure: str, progress: Progres
                     slices[entry.case, arm] = ssim_of_slices(
                         truth.array, image.array, quality.data_range, window=_WINDOW
                     )
-    columns = ("SSIM", "SSIM by slice", "PSNR (dB)", "NRMSE", "Jensen-Shannon", "Wasserstein")
+    columns = ("SSIM", "SSIM by slice", "PSNR (dB)", "NRMSE", "Jensen-Shannon", "earth mover")
     arms, places = (tuple(dict.fromkeys(row[i] for row in rows)) for i in (3, 2))
     summary, ssims = [], {}
     for where, arm in itertools.product(places, arms):
@@ -89,7 +89,7 @@ def image_quality_protocol(manifest: Manifest, structure: str, progress: Progres
         Table("image-quality", "Mean over cases", ("inside", "arm", "cases", *with_sd), tuple(summary)),
         Table(
             "image-quality-by-case",
-            "Each case; Wasserstein and range in intensity units",
+            "Each case; earth mover's distance and range in intensity units",
             ("case", "site", "inside", "arm", *columns, "range", "voxels"),
             tuple(rows),
         ),

@@ -65,11 +65,11 @@ def outcome_arms_protocol(study: Study, rng: np.random.Generator, progress: Prog
     missing = [f"left out, outcome not known: {int((~known).sum())} scans"] if not known.all() else []
     notes = (
         *missing,
-        f"{len(outcome)} patients, {int(outcome.sum())} with the outcome; {int(use.sum())} of {len(use)} features: those "
-        "known in every scan of every arm, and not constant.",
-        "Feature harmonizers were fitted in the training part of each split alone. The interval is that of the mean over "
-        "splits, as the paper gives it; for new patients look at the tests. t is corrected for splits sharing patients "
-        "(Nadeau and Bengio 2003). DeLong compares each patient's mean test probability.",
+        f"{len(outcome)} patients, {int(outcome.sum())} with the outcome; {int(use.sum())} of {len(use)} features: "
+        "those known in every scan of every arm, and not constant.",
+        "Feature harmonizers were fitted in the training part of each split alone. The interval is that of the mean "
+        "over splits, as the paper gives it; for new patients look at the tests. t is corrected for splits that "
+        "share patients (Nadeau and Bengio 2003). DeLong compares each patient's mean test probability.",
         f"Control: the outcome shuffled {_SHUFFLES} times, {_SHUFFLED_SPLITS} splits each; an AUC far from 0.5 there "
         "would mean that something leaks.",
         *confounded(study.site, categorical={"outcome": outcome}),
@@ -95,7 +95,7 @@ def agreement_protocol(study: Study, rng: np.random.Generator, progress: Progres
     """
     pairings, notes = _pairings(study)
     use = np.all([np.isfinite(pairing.values).all(axis=(0, 1)) for pairing in pairings], axis=0)
-    use &= np.all([np.ptp(pairing.values[..., :], axis=(0, 1)) > 0 for pairing in pairings], axis=0)
+    use &= np.all([np.ptp(pairing.values, axis=(0, 1)) > 0 for pairing in pairings], axis=0)
     if not use.any():
         raise InputError("no feature is known in every measurement and varies; leave out the scans without")
     names = [name for name, used in zip(study.features, use, strict=True) if used]
@@ -202,8 +202,8 @@ def _repeats(study: Study) -> tuple[np.ndarray, tuple[str, ...], list[str]]:
     }
     if len(complete) < 2:
         raise InputError(
-            f"{len(complete)} things were measured in all of the ways {', '.join(repeats) or 'of the manifest'}; give two "
-            "or more with the same entry in the column 'repeat'"
+            f"{len(complete)} things were measured in all of the ways {', '.join(repeats) or 'of the manifest'}; give "
+            "two or more with the same entry in the column 'repeat'"
         )
     left = [name for name in groups if name not in complete]
     notes = [f"left out, not measured in all of {', '.join(repeats)}: {', '.join(left)}"] if left else []

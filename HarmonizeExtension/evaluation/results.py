@@ -13,6 +13,7 @@ from ..files.writing import replacing, replacing_together
 from .figures import Figure, draw
 
 MISSING = "–"
+_MOST_LINES = 80  # of a table in the terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Table:
     rows: tuple[tuple[object, ...], ...]
 
     def text(self) -> str:
-        """The table as aligned lines, its title above: words to the left, numbers to the right."""
-        cells = [list(self.header), *([_shown(cell) for cell in row] for row in self.rows)]
+        """The table as aligned lines, its title above: words to the left, numbers to the right; of long ones the head."""
+        cells = [list(self.header), *([_shown(cell) for cell in row] for row in self.rows[:_MOST_LINES])]
         widths = [max(len(row[i]) for row in cells) for i in range(len(self.header))]
         right = [any(isinstance(row[i], int | float) for row in self.rows) for i in range(len(self.header))]
         lines = [
@@ -36,7 +37,10 @@ class Table:
             ).rstrip()
             for row in cells
         ]
-        return "\n".join([self.title, *("  " + line for line in (lines[0], "-" * len(lines[0]), *lines[1:]))])
+        if len(self.rows) > _MOST_LINES:
+            lines.append(f"and {len(self.rows) - _MOST_LINES} more rows, see {self.name}.csv")
+        ruled = (lines[0], "-" * (sum(widths) + 2 * len(widths) - 2), *lines[1:])
+        return "\n".join([self.title, *("  " + line for line in ruled)])
 
     def cells(self) -> list[tuple[object, ...]]:
         """The rows for `report.table`: a dash where a figure does not exist."""
@@ -69,6 +73,17 @@ class ProtocolResult:
     figures: Mapping[str, Figure]
     notes: tuple[str, ...] = ()
 
+    def as_dict(self) -> dict:
+        """Title, citation, tables and notes as JSON can hold them: null for a figure that does not exist."""
+        return {
+            "title": f"{self.title} ({self.citation})",
+            "tables": [
+                {**dataclasses.asdict(table), "rows": [[_json(cell) for cell in row] for row in table.rows]}
+                for table in self.tables
+            ],
+            "notes": list(self.notes),
+        }
+
     def text(self) -> str:
         """Everything that can be read in a terminal."""
         notes = ["\n".join(f"- {note}" for note in self.notes)] if self.notes else []
@@ -92,8 +107,14 @@ class ProtocolResult:
         return {name: Path(folder) / name for name in names}
 
 
+def _json(cell: object) -> object:
+    if isinstance(cell, float) and not math.isfinite(cell):
+        return None if math.isnan(cell) else str(cell)
+    return cell
+
+
 def _is_missing(cell: object) -> bool:
-    return isinstance(cell, float) and math.isnan(cell)
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
 def _shown(cell: object) -> str:

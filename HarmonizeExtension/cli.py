@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from . import __version__
 from .errors import Cancelled, HarmonizeError, InputError, OutputError, RefusedError
-from .progress import CancelCheck, Progress, stop_if
+from .progress import CancelCheck, Progress, part, stop_if
 
 if TYPE_CHECKING:
     from .recipe import Recipe
@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(answer, indent=1) if options.json else _in_words(answer), flush=True)
     except BrokenPipeError:  # such as `| head`: the work is done, and nobody listens any more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    refused = options.command is _compare and answer["verdict"] == "refuse"
+    if options.command is _cohort and answer["failed"]:
+        return BAD_INPUT
+    refused = answer.get("refused") or (options.command is _compare and answer["verdict"] == "refuse")
     return REFUSED if refused else DONE
 
 
@@ -85,6 +87,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_scan(apply)
     _add_recipe(apply)
     apply.add_argument("--out", required=True, metavar="DIR", help="folder for volume, features, verdict and report")
+
+    cohort = _command(commands, "cohort", _cohort, "harmonize every scan of a manifest; continues where it was stopped")
+    cohort.add_argument("manifest", metavar="MANIFEST", help="CSV: case, image, segmentation, modality, site, ...")
+    cohort.add_argument("--modality", choices=MODALITIES, help="take the manifest's scans of this one only")
+    cohort.add_argument("--outside", action="store_true", help="allow paths that lead out of the manifest's folder")
+    _add_recipe(cohort)
+    cohort.add_argument("--keep", metavar="COLUMN", action="append", default=[], help="a covariate that ComBat keeps")
+    cohort.add_argument("--processes", type=int, default=1, metavar="N", help="scans at once on this machine")
+    cohort.add_argument("--scheduler", metavar="ADDRESS", help="run on this dask.distributed cluster instead")
+    cohort.add_argument("--out", required=True, metavar="DIR", help="folder for all cases, tables and the report")
 
     evaluate = _command(commands, "evaluate", _evaluate, "run a paper's protocol on features or images")
     evaluate.add_argument("protocol", metavar="PROTOCOL", help="site-effect, overlap, ...; a wrong name lists them")
@@ -210,6 +222,37 @@ def _apply(options, progress: Progress, cancelled: CancelCheck) -> dict:
     }
 
 
+def _cohort(options, progress: Progress, cancelled: CancelCheck) -> dict:
+    from . import cohort, cohort_report
+    from .files.manifest import Manifest
+    from .scan import Modality
+
+    if options.processes < 1:
+        raise InputError(f"{options.processes} processes cannot do anything; give 1 or more")
+    progress(0.0, "Checking the manifest")
+    manifest = Manifest.read(options.manifest, options.outside)
+    if options.modality:
+        manifest = manifest.of(Modality(options.modality))
+    recipe = _recipe(options)
+    cohort_report.check_covariates(manifest, options.keep)
+    done = cohort.run(
+        manifest,
+        recipe,
+        options.out,
+        options.processes,
+        options.scheduler,
+        part(progress, 0.0, 0.9),
+        cancelled,
+    )
+    files = cohort_report.write(done, options.keep, part(progress, 0.9, 1.0), cancelled)
+    return {
+        "cases": {status: count for status, count in done.counts().items() if count},
+        "failed": [f"{r.case}: {'; '.join(r.reasons)}" for r in done.records if r.status == cohort.FAILED],
+        "refused": [f"{r.case}: {'; '.join(r.reasons)}" for r in done.records if r.status == "refuse"],
+        "files": {name: str(path) for name, path in files.items()},
+    }
+
+
 def _evaluate(options, progress: Progress, cancelled: CancelCheck) -> dict:
     import numpy as np
 
@@ -228,7 +271,7 @@ def _evaluate(options, progress: Progress, cancelled: CancelCheck) -> dict:
     if not protocol.from_images:
         table = read_features(options.features or manifest.path.with_name("features.csv"), manifest)
         source = Study.of(table, manifest, options.structure).with_sites_of(protocol.minimum_scans)
-        if len(source.sites) > 1:
+        if all(len(scans) > 1 for scans in map(source.scans_of, source.sites)) and len(source.sites) > 1:
             source = source.with_combat(keep=options.keep, logarithms=options.logarithms)
     if options.out:
         output_folder(options.out)  # as in `apply`

@@ -8,6 +8,7 @@ import html as markup
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import quote
 
 from . import __version__
 from .guard import Status, Verdict
@@ -100,7 +101,17 @@ class Explained:
     explanation: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """A cell that leads to a file beside the report."""
+
+    text: str
+    file: str
+
+
 def _cell(value: object) -> str:
+    if isinstance(value, Link):
+        return f"<td><a href='{markup.escape(quote(value.file))}'>{markup.escape(value.text)}</a></td>"
     if isinstance(value, Explained):
         return f"<td title='{markup.escape(value.explanation)}'>{markup.escape(value.text)}</td>"
     if isinstance(value, float):
@@ -132,7 +143,7 @@ def _section(section: Section) -> str:
 <details{opened}><summary>All checks</summary>{checks}</details>
 {_features(section.features, section.scan.modality)}
 <h3>What to write in a methods section</h3><p>{markup.escape(methods_text(section.provenance, section.features))}</p>
-<details><summary>What was done</summary><pre>{markup.escape(_what_was_done(section))}</pre></details>
+<details><summary>What was done</summary><pre>{markup.escape(_provenance(section))}</pre></details>
 </section>"""
 
 
@@ -152,20 +163,28 @@ def _key(outlines: Mapping[str, tuple[int, int, int]]) -> str:
 
 def facts(scan: Scan, provenance: Sequence[Mapping]) -> dict[str, str]:
     """What was done to which scan, in words; what is not known is left out."""
-    *steps, entry = _methods(provenance) or [{}]
     roles = {f"{role.value} structures".capitalize(): ", ".join(s.name for s in scan.with_role(role)) for role in Role}
     acquisition = (f"{_words(name)} {_number(value)}" for name, value in scan.acquisition.known().items())
     known = {
-        "Method": _named(entry),
-        "Target": _target(entry),
-        "Steps before": "; ".join(_named(step) for step in steps) or "none",
-        "Settings": _parameters(entry),
+        **what_was_done(provenance),
         **roles,
         "Modality": scan.modality.value,
         "Units": scan.units or "none (arbitrary intensities)",
         "Voxel size": " × ".join(f"{size:.4g}" for size in scan.spacing_mm) + " mm (x, y, z)",
         "Acquisition": ", ".join(acquisition) or "not known",
         "While reading": " ".join(f"{note['note'].rstrip('.')}." for note in provenance if "note" in note),
+    }
+    return {name: text for name, text in known.items() if text}
+
+
+def what_was_done(provenance: Sequence[Mapping]) -> dict[str, str]:
+    """Method, target, steps and settings in words; what is not known is left out."""
+    *steps, entry = _methods(provenance) or [{}]
+    known = {
+        "Method": _named(entry),
+        "Target": _target(entry),
+        "Steps before": "; ".join(_named(step) for step in steps) or "none",
+        "Settings": _parameters(entry),
     }
     return {name: text for name, text in known.items() if text}
 
@@ -276,7 +295,7 @@ def _features(features: FeatureTable, modality: Modality) -> str:
     return "".join(parts)
 
 
-def _what_was_done(section: Section) -> str:
+def _provenance(section: Section) -> str:
     return json.dumps(
         {"provenance": [dict(entry) for entry in section.provenance], "radiomics": dict(section.features.metadata)},
         indent=2,
@@ -294,6 +313,7 @@ h3 { font-size: 1rem; margin-bottom: .3rem; }
 .badge.pass { background: #1a7f37; } .badge.review { background: #9a6700; } .badge.refuse { background: #b42318; }
 .pictures { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: .8rem; } figure { margin: 0; }
 figure img { width: 100%; max-height: 30rem; object-fit: contain; background: #000; display: block; }
+figure img.plot { background: #fff; max-height: none; }
 figcaption { text-align: center; opacity: .8; font-size: .85rem; }
 .key span { margin-right: 1rem; } .key i { display: inline-block; width: .9rem; height: .9rem; margin-right: .3rem;
 vertical-align: -.1rem; border: 1px solid var(--line); }

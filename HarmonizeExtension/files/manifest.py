@@ -101,9 +101,9 @@ class Manifest:
         """The names of the columns beyond the known ones."""
         return tuple(self.entries[0].columns)
 
-    def write(self, path: str | os.PathLike) -> None:
-        """Write the entries as a manifest whose paths are relative to its new place. Raises OutputError."""
-        folder = Path(path).parent
+    def write(self, path: str | os.PathLike, folder: str | os.PathLike | None = None) -> None:
+        """Write the entries as a manifest, its paths relative to `folder` (its own by default). Raises OutputError."""
+        folder = Path(path).parent if folder is None else Path(folder)
         with replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow([*KNOWN, *self.column_names()])

@@ -55,7 +55,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(f"'{path}' could not be written: {_reason(error)}") from error
     finally:
-        _remove(temporary)
+        remove(temporary)
 
 
 @contextlib.contextmanager
@@ -93,8 +93,8 @@ def replacing_together(folder: str | os.PathLike, superseded: Iterable[str] = ()
         for source, place in reversed(moved):
             if not source.exists():  # else the last move did not happen
                 os.replace(place, source)
-        _remove(new)
-        _remove(old)
+        remove(new)
+        remove(old)
 
 
 def _replace_folder(new: Path, path: Path) -> None:
@@ -107,10 +107,11 @@ def _replace_folder(new: Path, path: Path) -> None:
         if old.exists():
             os.replace(old, path)
         raise
-    _remove(old)
+    remove(old)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it; nothing happens where there is none."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

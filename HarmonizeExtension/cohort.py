@@ -1,0 +1,333 @@
+"""Many cases: every scan of a manifest by one recipe. A run that is killed at any moment continues where it was.
+
+What lies in the folder of a cohort:
+
+    cohort.json           the recipe, with what identifies its target and settings
+    cases/CASE/           one folder a scan, there as a whole or not at all: case.json (status and reasons),
+                          harmonized.nii.gz, features.csv and .json, verdict.json, report.html, two small pictures
+    manifest.csv ...      what is made of all cases together (cohort_report)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from . import __version__, case, pictures, workers
+from .errors import Cancelled, HarmonizeError, InputError, OutputError, RefusedError
+from .feature_domain.scanner_label import UNKNOWN, scanner_labels
+from .files.manifest import Entry, Manifest
+from .files.writing import output_folder, remove, replacing, write_json
+from .guard import Status
+from .progress import CancelCheck, Progress, never, silent, stop_if
+from .radiomics.table import FeatureTable
+from .recipe import Recipe
+from .scan import Acquisition, Modality
+
+PLAN, CASES, RECORD, FEATURES, LOCK = "cohort.json", "cases", "case.json", "features.json", ".lock"
+PREVIEWS = ("before.png", "after.png")
+FAILED = "failed"  # the status of a case without a verdict
+_PREVIEW_HEIGHT = 240
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}(\..+)?")  # what `files.writing` calls what is not finished
+
+
+@dataclasses.dataclass(frozen=True)
+class CaseRecord:
+    """How a case ended.
+
+    status: the verdict (pass, review, refuse) or `FAILED`; reasons: why it is not a pass.
+    inputs: what identifies the files it was made of. checks: the guard's figures, by name.
+    acquisition: of the scan, as far as known.
+    """
+
+    case: str
+    status: str
+    reasons: tuple[str, ...] = ()
+    inputs: str = ""
+    checks: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+    acquisition: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> CaseRecord | None:
+        """The record in a case's folder; None where there is none that is whole."""
+        try:
+            fields = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            return cls(**{**fields, "reasons": tuple(fields["reasons"])})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Cohort:
+    """A cohort whose cases have all ended.
+
+    manifest: of one modality, every case with a site. records: of its cases, in its order.
+    features: of all cases that have some, before and after (after only where the result was not refused).
+    provenance: of one of the results, which tells what was done to each; empty where every case failed.
+    """
+
+    folder: Path
+    manifest: Manifest
+    recipe: Recipe
+    records: tuple[CaseRecord, ...]
+    features: FeatureTable
+    provenance: tuple[Mapping, ...]
+
+    @classmethod
+    def load(cls, folder: Path | str, manifest: Manifest, recipe: Recipe) -> Cohort:
+        """What `run` left in a folder. Raises InputError where a case of the manifest has not ended."""
+        folder = Path(folder)
+        records = [CaseRecord.read(folder / CASES / entry.case) for entry in manifest.entries]
+        missing = [entry.case for entry, record in zip(manifest.entries, records, strict=True) if record is None]
+        if missing:
+            raise InputError(f"the cohort in '{folder}' lacks {', '.join(missing[:5])}; run it again, it will continue")
+        made = [folder / CASES / record.case for record in records if record.status != FAILED]
+        tables = [FeatureTable.from_json(place / FEATURES) for place in made if (place / FEATURES).exists()]
+        provenance = json.loads((made[0] / case.VERDICT).read_text(encoding="utf-8"))["provenance"] if made else ()
+        return cls(
+            folder,
+            _with_sites(manifest, records),
+            recipe,
+            tuple(records),
+            FeatureTable.merged(tables) if tables else FeatureTable((), ()),
+            tuple(provenance),
+        )
+
+    @property
+    def modality(self) -> Modality:
+        """Of all its scans."""
+        return self.manifest.entries[0].modality
+
+    def counts(self) -> dict[str, int]:
+        """How many cases ended with which status, best first."""
+        statuses = [record.status for record in self.records]
+        return {name: statuses.count(name) for name in (*(status.value for status in Status), FAILED)}
+
+
+def run(
+    manifest: Manifest,
+    recipe: Recipe,
+    out: Path | str,
+    processes: int = 1,
+    scheduler: str | None = None,
+    progress: Progress = silent,
+    cancelled: CancelCheck = never,
+) -> Cohort:
+    """Run the recipe on every scan of a manifest that has not been done, and gather all.
+
+    manifest: of one modality (`Manifest.of`). out: its own folder; that of an earlier run with the same recipe is
+        continued: what is done is kept if its files are still the same, what failed is tried again.
+    processes: how many scans at once on this machine; scheduler: the address of a dask cluster to run them on instead.
+        The files are the same whichever it was. progress: of the whole, with the case that it is at.
+
+    Raises InputError where the recipe does not fit or the folder holds something else, OutputError where results
+    cannot be written (full disk), Cancelled; what is done is kept then. A case that fails is recorded, the others go
+    on.
+    """
+    modality, units = _one_modality(manifest), manifest.entries[0].units
+    recipe.check_modality(modality, f"the cohort '{manifest.path.name}'", units)
+    folder = output_folder(out)
+    with _alone_in(folder):
+        _check_plan(folder, recipe)
+        _sweep(folder)
+        output_folder(folder / CASES)
+        progress(0.0, "Looking for what is done")
+        todo = {}
+        for entry in manifest.entries:
+            stop_if(cancelled)
+            if not _is_done(entry, folder):
+                todo[entry.case] = (entry, recipe, folder / CASES / entry.case)
+        whole = _Whole([entry.case for entry in manifest.entries], todo, progress)
+        ended = (
+            workers.run_on_cluster(_run_case, todo, scheduler, whole, cancelled)
+            if scheduler
+            else workers.run_in_processes(_run_case, todo, processes, whole, cancelled)
+        )
+        for name, answer in ended if todo else ():
+            if isinstance(answer, workers.WorkerDied):
+                entry, _, place = todo[name]
+                _write_failure(place, entry, "its process ended without a word; most often memory ran out")
+            whole.ended(name)
+        _sweep(folder)
+        return Cohort.load(folder, manifest, recipe)
+
+
+class _Whole:
+    """The progress of the whole cohort, from that of its cases."""
+
+    def __init__(self, cases: list[str], todo: Mapping[str, object], progress: Progress):
+        self.fractions = {name: 0.0 if name in todo else 1.0 for name in cases}
+        self.progress = progress
+
+    def __call__(self, name: str, fraction: float, text: str) -> None:
+        """A case says where it is; what ended it is in its folder only after its last word."""
+        self.fractions[name] = max(self.fractions[name], min(fraction, 0.99))
+        self._tell(f"{name}: {text}")
+
+    def ended(self, name: str) -> None:
+        """A case has ended."""
+        self.fractions[name] = 1.0
+        self._tell(f"{name}: done")
+
+    def _tell(self, text: str) -> None:
+        done = sum(value == 1.0 for value in self.fractions.values())
+        share = sum(self.fractions.values()) / len(self.fractions)
+        self.progress(share, f"{done} of {len(self.fractions)} cases done; {text}")
+
+
+def _run_case(entry: Entry, recipe: Recipe, place: Path, progress: Progress, cancelled: CancelCheck) -> None:
+    """One case, in a worker: from its files to its folder. OutputError and Cancelled are raised, all else recorded."""
+    try:
+        scan = recipe.read(
+            entry.image, list(entry.segmentation) or None, entry.modality, entry.units or None, entry.case,
+            entry.structure or None,
+        )  # fmt: skip
+        result = recipe.run(scan, progress, cancelled)
+    except (OutputError, Cancelled):
+        raise
+    except HarmonizeError as error:
+        _write_failure(place, entry, str(error))
+    except MemoryError:
+        _write_failure(place, entry, "memory ran out; run fewer cases at once")
+    except Exception as error:  # the outermost door of a case: whatever it is, the other cases go on
+        logging.exception("case '%s'", entry.case)
+        _write_failure(place, entry, f"unexpected {type(error).__name__}: {error}; please report it")
+    else:
+        _write_case(place, entry, result, recipe.insist)
+
+
+def _write_case(place: Path, entry: Entry, result: case.CaseResult, insist: bool) -> None:
+    with replacing(place) as staging:
+        with contextlib.suppress(RefusedError):
+            case.write(result, staging, insist)
+        refused = result.verdict.status is Status.REFUSE and not insist
+        rows = tuple(row for row in result.features.rows if not (refused and row.label == "after"))
+        if rows:
+            dataclasses.replace(result.features, rows=rows).to_json(staging / FEATURES)
+        shown = pictures.before_and_after(result.before, result.after, _PREVIEW_HEIGHT)
+        for name, png in zip(PREVIEWS, shown.values(), strict=False):
+            (staging / name).write_bytes(png)
+        verdict = result.verdict
+        record = CaseRecord(
+            entry.case,
+            verdict.status.value,
+            verdict.reasons,
+            _identity(entry),
+            {check.name: check.value for check in verdict.checks},
+            result.before.acquisition.known(),
+        )
+        write_json(record, staging / RECORD)
+
+
+def _write_failure(place: Path, entry: Entry, reason: str) -> None:
+    with replacing(place) as staging:
+        staging.mkdir()
+        write_json(CaseRecord(entry.case, FAILED, (reason,)), staging / RECORD)
+
+
+def _is_done(entry: Entry, folder: Path) -> bool:
+    record = CaseRecord.read(folder / CASES / entry.case)
+    return record is not None and record.status != FAILED and record.inputs == _identity(entry)
+
+
+def _identity(entry: Entry) -> str:
+    """What a case is made of: its files' content, and what the manifest says of them."""
+    digest = hashlib.sha256(repr((entry.structure, entry.modality, entry.units)).encode())
+    for path in (entry.image, *entry.segmentation):
+        digest.update(_content(path).encode())
+    return digest.hexdigest()
+
+
+def _content(path: Path) -> str:
+    """SHA-256 of a file, or of the files of a folder (a DICOM series, with or without its UID behind a #)."""
+    digest = hashlib.sha256()
+    if not path.exists():
+        path = path.with_name(path.name.rpartition("#")[0] or path.name)
+    for file in sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]:
+        try:
+            with open(file, "rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        except OSError:  # reading the case will say so in a sentence
+            digest.update(b"unreadable")
+    return digest.hexdigest()
+
+
+def _one_modality(manifest: Manifest) -> Modality:
+    found = {entry.modality for entry in manifest.entries}
+    if len(found) > 1:
+        names = " and ".join(sorted(modality.value for modality in found))
+        raise InputError(f"the manifest '{manifest.path}' has {names} scans; choose one with --modality")
+    return found.pop()
+
+
+def _check_plan(folder: Path, recipe: Recipe) -> None:
+    """Write what is about to be done; InputError where the folder holds something else already."""
+    files = {"target": (recipe.target or "").split(","), "settings": [recipe.settings or ""]}
+    plan = {
+        "version": __version__,
+        **recipe.to_json(),
+        "contents": {
+            name: [_content(Path(text)) for text in texts if text and Path(text).exists()]
+            for name, texts in files.items()
+        },
+    }
+    plan = json.loads(json.dumps(plan))  # tuples become lists, as in the file
+    if not (folder / PLAN).exists():
+        others = [path.name for path in folder.iterdir() if path.name not in (CASES, LOCK)]
+        if [name for name in others if not _TEMPORARY.fullmatch(name)]:
+            raise InputError(f"the folder '{folder}' holds other files ({others[0]}); choose an empty one")
+        write_json(plan, folder / PLAN)
+        return
+    try:
+        earlier = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"'{folder / PLAN}' is damaged ({error}); choose another folder") from error
+    changed = [name for name in plan if earlier.get(name) != plan[name]]
+    if changed:
+        listing = "; ".join(f"{name} was {earlier.get(name)}, now {plan[name]}" for name in changed)
+        raise InputError(f"the folder '{folder}' holds a cohort that was run otherwise ({listing}); choose another")
+
+
+def _with_sites(manifest: Manifest, records: list[CaseRecord]) -> Manifest:
+    """The manifest with the site of every case: its own, or else by the tags (`feature_domain.scanner_label`)."""
+    if all(entry.site for entry in manifest.entries):
+        return manifest
+    known = [record for record in records if record.status != FAILED]
+    acquisitions = [Acquisition(**record.acquisition) for record in known]
+    labels = scanner_labels(acquisitions, manifest.entries[0].modality).labels if known else ()
+    by_case = dict(zip((record.case for record in known), labels, strict=True))
+    entries = (dataclasses.replace(e, site=by_case.get(e.case, UNKNOWN)) for e in manifest.entries)
+    return dataclasses.replace(manifest, entries=tuple(entries))
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed run left half-written."""
+    for place in (folder, folder / CASES):
+        for path in place.iterdir() if place.is_dir() else ():
+            if _TEMPORARY.fullmatch(path.name):
+                remove(path)
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder for this run; the system lets go of it however the run ends. InputError where another has it."""
+    with open(folder / LOCK, "a+b") as file:
+        try:
+            if os.name == "nt":
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"another run is at work in '{folder}'; wait for it, or choose another folder") from error
+        yield

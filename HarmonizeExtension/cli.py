@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 # Each command imports what it needs when it runs: `harmonize methods` answers at once, and Ctrl-C is heard early.
 
 MODALITIES = ("MR", "CT", "PET")
+SECONDS_BETWEEN_LINES = 0.3
 DONE, BAD_INPUT, REFUSED, NOT_WRITTEN, INTERRUPTED = 0, 2, 3, 4, 130
 
 
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         _check_out(options)
-        with _Interrupt() as interrupted, _Bar(options.json, interrupted) as progress:
+        with _Interrupt(options.watched) as interrupted, _Bar(options, interrupted) as progress:
             answer = options.command(options, progress, interrupted)
     except HarmonizeError as error:
         return _complain(error, options.json)
@@ -145,6 +147,12 @@ def _parser() -> argparse.ArgumentParser:
 def _command(commands, name: str, function, text: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     parser.add_argument("--json", action="store_true", help="answer in JSON, without a progress bar")
+    parser.add_argument(
+        "--watched",
+        action="store_true",
+        help="for programs that start this one: progress as JSON lines on the error stream, and a stop as by Ctrl-C "
+        "once the input stream is closed",
+    )
     parser.set_defaults(command=function)
     return parser
 
@@ -271,7 +279,7 @@ def _evaluate(options, progress: Progress, cancelled: CancelCheck) -> dict:
     if not protocol.from_images:
         table = read_features(options.features or manifest.path.with_name("features.csv"), manifest)
         source = Study.of(table, manifest, options.structure).with_sites_of(protocol.minimum_scans)
-        if all(len(scans) > 1 for scans in map(source.scans_of, source.sites)) and len(source.sites) > 1:
+        if len(source.sites) > 1 and source.smallest_site > 1:  # ComBat needs the spread of each site
             source = source.with_combat(keep=options.keep, logarithms=options.logarithms)
     if options.out:
         output_folder(options.out)  # as in `apply`
@@ -387,11 +395,18 @@ def _in_words(answer: dict) -> str:
 class _Interrupt:
     """True once Ctrl-C was pressed: work stops at its next report, as an exception cannot pass through every library.
 
-    A second Ctrl-C interrupts at once.
+    A second Ctrl-C interrupts at once. The end of the input stream counts as Ctrl-C where a program watches.
     """
 
-    def __init__(self):
+    def __init__(self, watched: bool):
         self.pressed = False
+        if watched:
+            threading.Thread(target=self._wait_for_end_of_input, daemon=True).start()
+
+    def _wait_for_end_of_input(self) -> None:
+        while sys.stdin.buffer.read(1024):
+            pass
+        self.pressed = True
 
     def __call__(self) -> bool:
         return self.pressed
@@ -416,11 +431,13 @@ class _Interrupt:
 
 
 class _Bar:
-    """A progress bar on the error stream, where there is a person to see it."""
+    """Progress on the error stream: a bar where there is a person to see it, lines for a program that watches."""
 
-    def __init__(self, hidden: bool, interrupted: CancelCheck):
-        self.hidden = hidden or not sys.stderr.isatty()
+    def __init__(self, options, interrupted: CancelCheck):
+        self.watched = options.watched
+        self.hidden = options.json or self.watched or not sys.stderr.isatty()
         self.interrupted = interrupted
+        self.told = 0.0
 
     def __enter__(self) -> Progress:
         if not self.hidden:
@@ -431,6 +448,9 @@ class _Bar:
 
     def _show(self, fraction: float, text: str) -> None:
         stop_if(self.interrupted)
+        if self.watched and (time.monotonic() - self.told > SECONDS_BETWEEN_LINES or fraction == 1):
+            self.told = time.monotonic()
+            print(json.dumps({"fraction": round(fraction, 4), "text": text}), file=sys.stderr, flush=True)
         if not self.hidden:
             self.bar.set_description(text)
             self.bar.update(round(100 * fraction) - self.bar.n)

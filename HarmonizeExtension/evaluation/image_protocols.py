@@ -40,7 +40,7 @@ def image_quality_protocol(manifest: Manifest, structure: str, progress: Progres
     """
     if TRUTH not in manifest.column_names():
         raise InputError(f"'{manifest.path}' has no column '{TRUTH}'; name the true image of each case there")
-    rows, slices = [], {}
+    rows, slices, notes = [], {}, []
     for number, entry in enumerate(manifest.entries):
         stop_if(cancelled)
         progress(number / len(manifest.entries), f"Image quality: {entry.case}")
@@ -49,6 +49,9 @@ def image_quality_protocol(manifest: Manifest, structure: str, progress: Progres
         masks = {name: one.array for name, one in scan.structures.items() if structure in ("", name)}
         if structure and structure not in masks:
             raise InputError(f"'{entry.case}' has no structure '{structure}'; it has: {', '.join(scan.structures)}")
+        flat = [name for name, mask in masks.items() if not mask.any() or np.ptp(truth.array[mask]) == 0]
+        notes += [f"left out, the truth of '{entry.case}' is constant inside '{name}'" for name in flat]
+        masks = {name: mask for name, mask in masks.items() if name not in flat}
         for arm, image in _arms(manifest, entry, scan):
             for where, mask in {WHOLE: None, **masks}.items():
                 quality = image_quality(truth.array, image.array, mask, window=_WINDOW)
@@ -103,6 +106,7 @@ def image_quality_protocol(manifest: Manifest, structure: str, progress: Progres
     notes = (
         f"SSIM: window {_WINDOW} (voxels); range: largest minus smallest intensity of the true image inside the mask, "
         "for SSIM, PSNR and NRMSE. Jensen-Shannon distance in [0, 1].",
+        *notes,
     )
     return Answer(tables, drawn, notes)
 

@@ -152,8 +152,8 @@ def agreement_protocol(study: Study, rng: np.random.Generator, progress: Progres
     drawn = {"agreement-ccc": figures.violin("Agreement of the features", ccc, "CCC", range(len(ccc)))}
     for number, pairing in enumerate(pairings, start=1):
         first, second = pairing.values[:, 0, use][:, shown], pairing.values[:, 1, use][:, shown]
-        title = f"{names[shown]}: {' and '.join(pairing.repeats[:2])}"
-        drawn[f"agreement-limits-{number}"] = figures.agreement(f"{title}\n{pairing.name}", first, second)
+        of = f": {' and '.join(pairing.repeats[:2])}" if REPEAT in study.covariates else ""
+        drawn[f"agreement-limits-{number}"] = figures.agreement(f"{names[shown]}\n{pairing.name}{of}", first, second)
     things, repeats = pairings[0].values.shape[:2]
     notes = (
         *notes,

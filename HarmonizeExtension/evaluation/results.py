@@ -26,7 +26,7 @@ class Table:
     rows: tuple[tuple[object, ...], ...]
 
     def text(self) -> str:
-        """The table as aligned lines, its title above: words to the left, numbers to the right; of long ones the head."""
+        """The table as aligned lines under its title; of a long one the head."""
         cells = [list(self.header), *([_shown(cell) for cell in row] for row in self.rows[:_MOST_LINES])]
         widths = [max(len(row[i]) for row in cells) for i in range(len(self.header))]
         right = [any(isinstance(row[i], int | float) for row in self.rows) for i in range(len(self.header))]

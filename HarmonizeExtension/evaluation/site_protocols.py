@@ -148,8 +148,7 @@ def site_prediction_protocol(
     """
     _check_sites(study)
     use = study.comparable_features()
-    smallest = int(np.unique(study.site, return_counts=True)[1].min())
-    folds = min(5, smallest // 2)
+    folds = min(5, study.smallest_site // 2)
     seed = rng.integers(2**32)
     summary, by_site, aucs = [], [], {}
     for number, arm in enumerate(study.arms):

@@ -110,6 +110,11 @@ class Study:
         """The names of the sites, sorted."""
         return tuple(np.unique(self.site).tolist())
 
+    @property
+    def smallest_site(self) -> int:
+        """The number of scans of the site with the fewest."""
+        return min(Counter(self.site.tolist()).values())
+
     def by_site(self, arm: str) -> dict[str, np.ndarray]:
         """The values of an arm (scans, features) by site."""
         return {name: self.arms[arm][self.site == name] for name in self.sites}

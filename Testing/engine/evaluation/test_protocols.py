@@ -1,0 +1,256 @@
+"""The protocols find what was put into simulated studies, and print, write and draw it."""
+
+import csv
+import dataclasses
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from Testing.engine.evaluation.studies import FEATURES, simulated, write_manifest
+
+from HarmonizeExtension.errors import Cancelled, InputError
+from HarmonizeExtension.evaluation import protocols
+from HarmonizeExtension.evaluation.results import Table
+from HarmonizeExtension.evaluation.study import Study
+from HarmonizeExtension.files.manifest import Manifest
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    manifest, table = simulated(tmp_path_factory.mktemp("study"))
+    return Study.of(table, manifest, "GTV").with_combat(keep=("age",))
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+def column(table: Table, name: str, where: int = 0) -> dict:
+    """A column of a table by the entry of another one."""
+    return {row[where]: row[table.header.index(name)] for row in table.rows}
+
+
+def test_an_unknown_protocol_is_answered_with_all_of_them(study):
+    with pytest.raises(InputError, match=r"(?s)no protocol 'roc'.*site-effect.*liver-noise"):
+        protocols.run("roc", study, rng())
+
+
+def test_site_effect_falls_with_the_shift_and_is_gone_after_combat(study):
+    result = protocols.run("site-effect", study, rng())
+    ks = column(result.tables[0], "KS (%)")
+    by_scanner = {row[1]: row[3] for row in result.tables[1].rows if row[0] == "before"}
+    assert min(by_scanner["GE"], by_scanner["Siemens"]) > 90  # the third lies between them
+    assert ks["before"] > ks["after"]
+    assert ks["after"] > ks["after, ComBat"]
+    assert ks["before, ComBat"] <= 5
+    explained = column(result.tables[0], "variance between sites (%)")
+    assert explained["before"] > explained["after"] > explained["after, ComBat"]
+    assert len(result.tables[1].rows) == 4 * 3
+    assert any("5 % where scanners are alike" in note for note in result.notes)
+
+
+def test_overlap_gains_by_class_and_pair(study):
+    result = protocols.run("overlap", study, rng())
+    summary, pairs = result.tables
+    for row in summary.rows:
+        before, after, gain = row[2:5]
+        assert gain == pytest.approx(after - before)
+        assert gain > 5
+    assert len(pairs.rows) == 3 * 3 * 2  # pairs of sites, arms, classes
+    far = {row[0]: row[4] for row in pairs.rows if row[1] == "glcm"}
+    assert far["GE ~ Siemens"] < far["GE ~ Philips"]
+    assert {row[-1] < 0.05 for row in pairs.rows if row[3] == "after"} == {True}
+
+
+def test_site_prediction_is_near_guessing_after_combat(study):
+    result = protocols.run("site-prediction", study, rng())
+    auc, mmd = (column(result.tables[0], name) for name in ("AUC", "MMD²"))
+    assert auc["before"] > 0.75  # the middle one of three is no half space
+    assert abs(auc["before, ComBat"] - 0.5) < 0.15
+    assert mmd["before"] > 10 * abs(mmd["before, ComBat"])
+
+
+@pytest.mark.slow
+def test_the_outcome_is_predicted_and_a_shuffled_one_is_not(study):
+    result = protocols.run("outcome", study, rng())
+    (table,) = result.tables
+    auc, chance = column(table, "AUC"), column(table, "shuffled AUC")
+    assert min(auc.values()) > 0.9
+    assert column(table, "gain")["after, ComBat"] == auc["after, ComBat"] - auc["before"]
+    assert all(abs(value - 0.5) < 0.12 for value in chance.values())
+    assert np.isnan(column(table, "DeLong p")["before"])
+    assert 0 <= column(table, "DeLong p")["after"] <= 1
+
+
+def test_the_outcome_must_be_known(study):
+    unknown = dataclasses.replace(study, outcome=(None,) * len(study.cases))
+    with pytest.raises(InputError, match="column 'outcome'"):
+        protocols.run("outcome", unknown, rng())
+
+
+def test_agreement_of_arms_and_of_repeats(tmp_path):
+    manifest, table = simulated(tmp_path)
+    study = Study.of(table, manifest)
+    (row,) = [row for row in protocols.run("agreement", study, rng()).tables[0].rows if row[1] == "all"]
+    ccc, icc21, icc31 = row[4:]
+    assert ccc < icc31  # an offset is no agreement, and it is consistent
+    assert icc21 == pytest.approx(ccc, abs=0.05)
+    # The same patient on each scanner, equal but for the scanner's shift.
+    repeat = np.array([case.split("-")[1] for case in study.cases])
+    values = np.random.default_rng(3).normal(size=(20, len(FEATURES)))[repeat.astype(int)]
+    shifted = values + 2.0 * np.searchsorted(study.sites, study.site)[:, None]
+    travelling = dataclasses.replace(study, arms={"before": shifted, "after": values}, covariates={"repeat": repeat})
+    result = protocols.run("agreement", travelling, rng())
+    share = {row[0]: row[3] for row in result.tables[0].rows if row[1] == "all"}
+    assert share == {"before": 0, "after": 100}
+    consistency = {row[0]: row[6] for row in result.tables[0].rows if row[1] == "all"}
+    assert consistency["before"] == pytest.approx(1)
+    with pytest.raises(InputError, match="measured twice"):
+        protocols.run("agreement", dataclasses.replace(study, arms={"before": values}), rng())
+
+
+def test_things_not_measured_everywhere_are_left_out(tmp_path):
+    study = Study.of(*reversed(simulated(tmp_path)))
+    repeat = np.array([case.split("-")[1] for case in study.cases])
+    repeat[study.cases.index("GE-4")] = ""
+    result = protocols.run("agreement", dataclasses.replace(study, covariates={"repeat": repeat}), rng())
+    assert any("not measured in all of GE, Philips, Siemens: 4" in note for note in result.notes)
+    assert any(note.startswith("19 things measured 3 times") for note in result.notes)
+
+
+def test_one_site_cannot_be_compared(study):
+    alone = study.of_scans(study.site == "GE")
+    for name in ("site-effect", "overlap", "site-prediction"):
+        with pytest.raises(InputError, match="are of 'GE'; give two sites"):
+            protocols.run(name, alone, rng())
+
+
+def test_overlap_needs_two_arms(study):
+    with pytest.raises(InputError, match="there is one"):
+        protocols.run("overlap", dataclasses.replace(study, arms={"before": study.arms["before"]}), rng())
+
+
+def test_small_sites_are_left_out_before_the_tests(study):
+    few = study.of_scans(np.arange(60) < 42)
+    result = protocols.run("site-effect", few, rng())
+    assert {row[1] for row in result.tables[1].rows} == {"GE", "Philips"}
+    assert any("Siemens (2)" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("name", ["site-effect", "overlap", "site-prediction", "outcome", "agreement"])
+def test_every_protocol_can_be_stopped(study, name):
+    with pytest.raises(Cancelled):
+        protocols.run(name, study, rng(), cancelled=lambda: True)
+
+
+def test_a_result_is_written_whole_and_the_same_twice(study, tmp_path):
+    first, second = (protocols.run("site-effect", study, rng()) for _ in range(2))
+    assert first.text() == second.text()
+    files = first.write(tmp_path / "a")
+    second.write(tmp_path / "b")
+    assert {path.suffix for path in files.values()} == {".csv", ".svg", ".png"}
+    for name, path in files.items():
+        assert path.read_bytes() == (tmp_path / "b" / name).read_bytes()
+    with open(files["site-effect.csv"], newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert tuple(rows[0]) == first.tables[0].header
+    assert float(rows[1][1]) == first.tables[0].rows[0][1]
+
+
+def test_a_table_is_aligned_and_says_what_is_missing():
+    table = Table("t", "A title", ("arm", "p"), (("before", float("nan")), ("after, ComBat", 0.012345)))
+    lines = table.text().splitlines()
+    assert lines[0] == "A title"
+    assert lines[3].endswith("–")
+    assert len({len(line) for line in lines[1:]}) == 1
+    assert table.cells()[0] == ("before", "–")
+
+
+def image_of(array, path):
+    image = sitk.GetImageFromArray(array.astype(np.float32))
+    image.SetSpacing((3.0, 3.0, 3.0))
+    sitk.WriteImage(image, str(path))
+    return path.name
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Images of a liver in noise, more of it on the second scanner, their truth, and a denoised result."""
+    generator = np.random.default_rng(0)
+    grid = np.indices((24, 24, 24)) - 12
+    liver = (grid**2).sum(axis=0) < 10**2
+    truth = 100.0 * liver + 5 + 0.1 * grid[2]  # not quite flat inside
+    rows = []
+    for i in range(8):
+        site, noise = ("A", 5.0) if i < 4 else ("B", 15.0)
+        added = noise * generator.normal(size=truth.shape)
+        rows.append(
+            {
+                "case": f"P{i}",
+                "image": image_of(truth + added, tmp_path / f"P{i}.nii.gz"),
+                "truth": image_of(truth, tmp_path / f"P{i}_truth.nii.gz"),
+                "harmonized": image_of(truth + added * 5 / noise, tmp_path / f"P{i}_after.nii.gz"),
+                "segmentation": image_of(liver, tmp_path / f"P{i}_liver.nii.gz"),
+                "structure": "liver",
+                "modality": "PET",
+                "units": "SUV",
+                "site": site,
+            }
+        )
+    return tmp_path, rows
+
+
+def test_image_quality_against_the_truth(images):
+    folder, rows = images
+    manifest = Manifest.read(write_manifest(folder / "manifest.csv", rows))
+    result = protocols.run("image-quality", manifest, rng())
+    summary, cases = result.tables
+    quality = {row[:2]: row for row in summary.rows}
+    for where in ("whole image", "liver"):
+        assert quality[where, "after"][3] >= quality[where, "before"][3]  # SSIM
+    psnr = {(row[0], row[3]): row[6] for row in cases.rows if row[2] == "whole image"}
+    spread = max(row[10] for row in cases.rows)
+    assert spread == pytest.approx(100, abs=2.5)
+    assert psnr["P7", "before"] == pytest.approx(20 * np.log10(spread / 15), abs=0.2)
+    assert psnr["P7", "after"] == pytest.approx(20 * np.log10(spread / 5), abs=0.2)
+    assert psnr["P0", "after"] == psnr["P0", "before"]
+
+
+def test_a_structure_in_which_the_truth_is_constant_is_left_out_and_named(images):
+    folder, rows = images
+    image_of(np.pad(np.ones((1, 1, 1)), ((12, 11),) * 3), folder / "P1_liver.nii.gz")
+    rows = [{**row, "truth": "P1_truth.nii.gz"} for row in rows[1:3]]
+    result = protocols.run("image-quality", Manifest.read(write_manifest(folder / "m.csv", rows)), rng())
+    assert {row[0] for row in result.tables[1].rows if row[2] == "liver"} == {"P2"}
+    assert any("truth of 'P1' is constant inside 'liver'" in note for note in result.notes)
+
+
+def test_image_quality_says_what_does_not_fit(images):
+    folder, rows = images
+    without = [{name: cell for name, cell in row.items() if name != "truth"} for row in rows]
+    with pytest.raises(InputError, match="no column 'truth'"):
+        protocols.run("image-quality", Manifest.read(write_manifest(folder / "m.csv", without)), rng())
+    image_of(np.arange(20.0**3).reshape(20, 20, 20), folder / "small.nii.gz")
+    wrong = [{**rows[0], "truth": "small.nii.gz"}, *rows[1:]]
+    with pytest.raises(InputError, match=r"'small.nii.gz' is not on the grid of the image of 'P0'"):
+        protocols.run("image-quality", Manifest.read(write_manifest(folder / "m.csv", wrong)), rng())
+    outside = [{**rows[0], "truth": "../truth.nii.gz"}, *rows[1:]]
+    with pytest.raises(InputError, match="leaves the folder"):
+        protocols.run("image-quality", Manifest.read(write_manifest(folder / "m.csv", outside)), rng())
+
+
+def test_liver_noise_is_compared_between_sites_and_arms(images):
+    folder, rows = images
+    image_of(np.pad(np.ones((3, 3, 3)), ((0, 21),) * 3), folder / "P2_liver.nii.gz")  # no sphere fits
+    manifest = Manifest.read(write_manifest(folder / "manifest.csv", rows))
+    result = protocols.run("liver-noise", manifest, rng())
+    medians = {row[:2]: row[3] for row in result.tables[0].rows}
+    assert medians["before", "A"] == pytest.approx(5 / 105, rel=0.15)
+    assert medians["before", "B"] == pytest.approx(15 / 105, rel=0.15)
+    assert medians["after", "B"] == pytest.approx(5 / 105, rel=0.15)
+    gaps = column(result.tables[1], "gap")
+    assert gaps["before"] > 5 * gaps["after"]
+    assert any("left out, 'P2'" in note for note in result.notes)
+    with pytest.raises(InputError, match="no liver could be measured"):
+        protocols.run("liver-noise", manifest, rng(), structure="spleen")

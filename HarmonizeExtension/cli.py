@@ -404,7 +404,7 @@ class _Interrupt:
             threading.Thread(target=self._wait_for_end_of_input, daemon=True).start()
 
     def _wait_for_end_of_input(self) -> None:
-        while sys.stdin.buffer.read(1024):
+        while os.read(sys.stdin.fileno(), 1024):  # unbuffered: a lock held here would be in the way at exit
             pass
         self.pressed = True
 

@@ -135,6 +135,17 @@ def _parser() -> argparse.ArgumentParser:
     methods = _command(commands, "methods", _methods, "list the methods")
     methods.add_argument("--modality", choices=MODALITIES, help="only those that fit")
 
+    phantom = _command(
+        commands, "phantom", _phantom, "simulate people who are scanned by every scanner, with the truth"
+    )
+    phantom.add_argument("anatomy", choices=("brain",), help="what is scanned")
+    phantom.add_argument("--people", type=int, required=True, metavar="N")
+    phantom.add_argument("--scanners", nargs="+", default=[], metavar="NAME", help="such as 'GE 3T'; all by default")
+    phantom.add_argument("--seed", type=int, default=0, metavar="S", help="the same seed gives the same voxels")
+    phantom.add_argument("--spacing", type=float, default=1.0, metavar="MM", help="of the voxels; 1 mm by default")
+    phantom.add_argument("--diseased", type=float, default=0.0, metavar="SHARE", help="of the people, from 0 to 1")
+    phantom.add_argument("--out", required=True, metavar="DIR", help="new folder for manifest, scans and truth")
+
     demo = _command(commands, "demo", _demo, "a simulated case from three scanners, or your own scan, start to end")
     demo.add_argument("--input", metavar="VOLUME", help="your own scan instead of the simulated case")
     demo.add_argument("--segmentation", metavar="SEG", help="its structures")
@@ -365,6 +376,16 @@ def _methods(options, progress: Progress, cancelled: CancelCheck) -> dict:
             for card in catalogue.cards(modality)
         ]
     }
+
+
+def _phantom(options, progress: Progress, cancelled: CancelCheck) -> dict:
+    from .phantoms.cohort import scanners_named, write_cohort
+
+    scanners = scanners_named(options.scanners)
+    manifest = write_cohort(
+        options.out, options.people, scanners, options.seed, options.spacing, options.diseased, progress, cancelled
+    )
+    return {"scans": options.people * len(scanners), "files": {"manifest": str(manifest)}}
 
 
 def _demo(options, progress: Progress, cancelled: CancelCheck) -> dict:

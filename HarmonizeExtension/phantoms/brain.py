@@ -100,15 +100,19 @@ def _acquisition(scanner: Scanner, spacing_mm: float) -> Acquisition:
 
 
 def travelling_cohort(
-    people: int, scanners: Sequence[Scanner], seed: int, spacing_mm: float = 1.0
+    people: int, scanners: Sequence[Scanner], seed: int, spacing_mm: float = 1.0, diseased: float = 0.0
 ) -> Iterator[tuple[Person, Scanner, Scan]]:
     """Every person scanned by every scanner, person by person. The same seed gives the same bytes.
 
     A person is the same whatever the number of people, scanners and the spacing are.
+    diseased: share (0 to 1) of the people who are ill, on average, half with a tumour and half with multiple sclerosis.
     """
     for number, sequence in enumerate(np.random.SeedSequence(seed).spawn(people), start=1):
         person_seed, *session_seeds = sequence.spawn(1 + len(scanners))
-        person = Person.draw(np.random.default_rng(person_seed), f"person {number:03d}")
+        fate = np.random.default_rng(person_seed.spawn(1)[0])
+        ill, which = fate.random() < diseased, fate.choice([Disease.TUMOUR_WITH_OEDEMA, Disease.MULTIPLE_SCLEROSIS])
+        disease = Disease(which) if ill else Disease.NONE
+        person = Person.draw(np.random.default_rng(person_seed), f"person {number:03d}", disease)
         for scanner, session_seed in zip(scanners, session_seeds, strict=True):
             yield person, scanner, scan_person(person, scanner, np.random.default_rng(session_seed), spacing_mm)
 

@@ -43,6 +43,7 @@ class Person:
     flesh: SplineField
     t1_texture: tuple[SplineField, ...]
     t2_star_texture: tuple[SplineField, ...]
+    disease: Disease = Disease.NONE
     lesions: Tumour | Plaques | None = None
 
     @classmethod
@@ -61,6 +62,7 @@ class Person:
             flesh=SplineField.draw(box, 7.0, 1.0, rng),
             t1_texture=texture(box, (3.5, 8.0, 24.0), 1.0, rng),
             t2_star_texture=texture(box, (3.5, 8.0, 24.0), 1.0, rng),
+            disease=disease,
             lesions=draw_lesions(disease, rng),
         )
 

@@ -6,8 +6,10 @@ import base64
 import csv
 import dataclasses
 import html as markup
+import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +19,16 @@ from .case import REPORT
 from .cohort import CASES, FAILED, PREVIEWS, CaseRecord, Cohort
 from .errors import InputError, OutputError
 from .evaluation import protocols
-from .evaluation.figures import draw
-from .evaluation.results import ProtocolResult
+from .evaluation.figures import Figure, Series, draw
+from .evaluation.results import ProtocolResult, Table
 from .evaluation.study import Study
 from .files.manifest import Manifest
-from .files.writing import replacing, replacing_together, write_text
+from .files.writing import replacing, replacing_together, write_json, write_text
 from .guard import Status
 from .progress import CancelCheck, Progress, never, silent, stop_if
 
 MANIFEST, CASES_TABLE, FEATURES, EVALUATION = "manifest.csv", "cases.csv", "features.csv", "evaluation"
+EVALUATIONS = "evaluation.json"
 SEED = 0  # of the splits, so that a report made again is the same
 MINIMUM_SCANS = 3  # of a site, below which nothing can be said of it
 _PROTOCOLS = ("site-effect", "overlap", "site-prediction", "outcome")
@@ -99,18 +102,20 @@ def write(
     """Write what belongs to the whole cohort into its folder; returns the path of each.
 
     report.html; cases.csv with verdicts and the guard's figures; features.csv; manifest.csv with every site, as
-    `harmonize evaluate` takes it; evaluation/ with the protocols' tables and figures by structure.
+    `harmonize evaluate` takes it; evaluation/ with the protocols' tables and figures by structure, and evaluation.json
+    with all of them as numbers, for programs that draw them anew (`read_evaluations`).
     The same cohort gives the same bytes. Raises OutputError, Cancelled.
     """
     evaluations = evaluate(cohort, keep, progress, cancelled)
     progress(0.95, "Writing the report")
-    names = {"report": REPORT, "cases": CASES_TABLE, "manifest": MANIFEST}
+    names = {"report": REPORT, "cases": CASES_TABLE, "manifest": MANIFEST, "evaluations": EVALUATIONS}
     try:
         with replacing_together(cohort.folder, [FEATURES]) as staging:
             write_text(html(cohort, evaluations, keep), staging / REPORT)
             _write_cases(cohort, staging / CASES_TABLE)
             # Beside the place where it will lie, since its paths are relative.
             cohort.manifest.write(staging / MANIFEST, cohort.folder)
+            write_json(evaluations, staging / EVALUATIONS)
             if cohort.features.rows:
                 names["features"] = FEATURES
                 cohort.features.to_csv(staging / FEATURES)
@@ -123,6 +128,44 @@ def write(
     except OSError as error:
         raise OutputError(f"the results could not be written to '{cohort.folder}': {error}") from error
     return {name: cohort.folder / file for name, file in names.items()}
+
+
+def read_evaluations(folder: Path | str) -> tuple[Evaluation, ...]:
+    """What `write` left in the folder of a cohort, tables and figures as they were drawn; NaN where there is no value.
+
+    Raises InputError where the folder has none, or a damaged one.
+    """
+    path = Path(folder) / EVALUATIONS
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return tuple(
+            Evaluation(entry["structure"], tuple(map(_result, entry["results"])), tuple(entry["notes"]))
+            for entry in found
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"'{path}' cannot be read ({error}); run the cohort again, it will continue") from error
+
+
+def _result(fields: Mapping) -> ProtocolResult:
+    tables = tuple(
+        Table(**{**table, "header": tuple(table["header"]), "rows": tuple(map(_numbers, table["rows"]))})
+        for table in fields["tables"]
+    )
+    drawn = {name: _drawn(figure) for name, figure in fields["figures"].items()}
+    return ProtocolResult(**{**fields, "tables": tables, "figures": drawn, "notes": tuple(fields["notes"])})
+
+
+def _drawn(fields: Mapping) -> Figure:
+    arrays = ("x", "y", "error")
+    series = (
+        Series(**{k: np.array(_numbers(v), float) if k in arrays and v is not None else v for k, v in entry.items()})
+        for entry in fields["series"]
+    )
+    return Figure(**{**fields, "series": tuple(series), "ticks": tuple(map(tuple, fields["ticks"]))})
+
+
+def _numbers(cells: Sequence) -> tuple:
+    return tuple(math.nan if cell is None else cell for cell in cells)
 
 
 def _folder_name(structure: str) -> str:

@@ -135,9 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     methods = _command(commands, "methods", _methods, "list the methods")
     methods.add_argument("--modality", choices=MODALITIES, help="only those that fit")
 
-    phantom = _command(
-        commands, "phantom", _phantom, "simulate people who are scanned by every scanner, with the truth"
-    )
+    phantom = _command(commands, "phantom", _phantom, "simulate people whom every scanner scans, with the truth")
     phantom.add_argument("anatomy", choices=("brain",), help="what is scanned")
     phantom.add_argument("--people", type=int, required=True, metavar="N")
     phantom.add_argument("--scanners", nargs="+", default=[], metavar="NAME", help="such as 'GE 3T'; all by default")

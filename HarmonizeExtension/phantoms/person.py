@@ -171,16 +171,16 @@ def draw_body(person: Person, spacing_mm: float, part: tuple[slice, slice, slice
     for tissue, share in matter.items():
         shares.setdefault(tissue, np.zeros(len(head), np.float32))[in_cavity] += within * share
 
-    structures = {
-        "white matter": shares[Tissue.WHITE_MATTER] > 0.5,
-        "grey matter": shares[Tissue.GREY_MATTER] > 0.5,
-        "brain": (template.brain.at(points) > 0.5) & (cavity < SUBARACHNOID_MM),
-    }
+    grown: dict[str, np.ndarray] = {}
     if person.lesions is not None:
         grown = person.lesions.plant(shares, points, lambda spline: field(spline)[head], spacing_mm)
-        anywhere = np.any(list(grown.values()), axis=0)
-        structures = {name: mask & ~anywhere for name, mask in structures.items()} | grown
-        structures["brain"] |= anywhere
+    ill = np.any([np.zeros(len(head), bool), *grown.values()], axis=0)
+    structures = {
+        "white matter": (shares[Tissue.WHITE_MATTER] > 0.5) & ~ill,
+        "grey matter": (shares[Tissue.GREY_MATTER] > 0.5) & ~ill,
+        "brain": (template.brain.at(points) > 0.5) & (cavity < SUBARACHNOID_MM) | ill,
+        **grown,
+    }
 
     t1_texture = total(person.t1_texture, axes).ravel()[head]
     t2_star_texture = total(person.t2_star_texture, axes).ravel()[head]

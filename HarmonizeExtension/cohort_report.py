@@ -221,13 +221,17 @@ def _evaluation(evaluation: Evaluation) -> str:
         )
         more = f"<details><summary>More tables</summary>{''.join(others)}</details>" if others else ""
         pictures = "".join(_figure(draw(figure, "svg"), figure.title) for figure in result.figures.values())
-        notes = "".join(f"<li>{markup.escape(note)}</li>" for note in result.notes)
         parts.append(
             f"<h3>{markup.escape(result.title)}</h3><p class='note'>{markup.escape(result.citation)}</p>{first}"
-            f"<div class='pictures'>{pictures}</div>{more}<ul class='note'>{notes}</ul>"
+            f"<div class='pictures two'>{pictures}</div>{more}"
         )
-    parts += [f"<p class='note'>{markup.escape(note)}</p>" for note in evaluation.notes]
-    return "".join(parts)
+    # What several protocols have to say of the same arms is said once.
+    notes = dict.fromkeys((*(note for result in evaluation.results for note in result.notes), *evaluation.notes))
+    return "".join([*parts, "<h3>To bear in mind</h3><ul class='note'>", *map(_item, notes), "</ul>"])
+
+
+def _item(text: str) -> str:
+    return f"<li>{markup.escape(text)}</li>"
 
 
 def _figure(svg: bytes | None, title: str) -> str:
@@ -259,7 +263,7 @@ def _preview(cohort: Cohort, record: CaseRecord) -> str:
         for name in PREVIEWS
         if (folder / name).exists()
     )
-    reasons = "".join(f"<li>{markup.escape(reason)}</li>" for reason in record.reasons)
+    reasons = "".join(map(_item, record.reasons))
     badge = f"<span class='badge {record.status}'>{record.status}</span>"
     return f"<h3>{markup.escape(record.case)} {badge}</h3><ul>{reasons}</ul><div class='pictures'>{shown}</div>"
 
@@ -289,7 +293,7 @@ def _methods(cohort: Cohort, evaluations: Sequence[Evaluation], keep: Sequence[s
             f"empirical-Bayes ComBat (Johnson et al. 2007; Fortin et al. 2018){kept} fitted on all scans, except where "
             "a model was cross-validated: there it was fitted on the training scans of each split."
         )
-        asked = dict.fromkeys((r.title.split(":")[0], r.citation) for e in evaluations for r in e.results)
-        sentences.append(" ".join(f"{title}: {citation}." for title, citation in asked))
+        asked = dict.fromkeys(f"{r.protocol} ({r.citation})" for e in evaluations for r in e.results)
+        sentences.append(f"They were evaluated by the protocols {', '.join(asked)}.")
     text = markup.escape(" ".join(sentences))
     return f"<h2>What to write in a methods section</h2><p>{text}</p>"

@@ -42,6 +42,7 @@ ONLY_FOR = {
     "original_firstorder_Maximum": Modality.PET,  # SUVmax
 }
 
+MISSING = "–"  # where a figure does not exist
 INTERPOLATORS = {"sitkBSpline": "B-spline", "sitkLinear": "linear", "sitkNearestNeighbor": "nearest neighbour"}
 
 
@@ -86,7 +87,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def change(before: float, after: float) -> str:
     """The relative change in words: "+12 %", "x 3.4", or a dash where it cannot be said."""
     if not (math.isfinite(before) and math.isfinite(after)) or before == 0:
-        return "–"
+        return MISSING
     ratio = after / before
     if ratio > 3:
         return f"× {ratio:.3g}"
@@ -114,6 +115,8 @@ def _cell(value: object) -> str:
         return f"<td><a href='{markup.escape(quote(value.file))}'>{markup.escape(value.text)}</a></td>"
     if isinstance(value, Explained):
         return f"<td title='{markup.escape(value.explanation)}'>{markup.escape(value.text)}</td>"
+    if value == MISSING:
+        return f"<td class='number'>{MISSING}</td>"
     if isinstance(value, float):
         return f"<td class='number'>{value:{'.0f' if 1e4 <= abs(value) < 1e7 else '.4g'}}</td>"
     return f"<td>{markup.escape(str(value))}</td>"
@@ -148,7 +151,7 @@ def _section(section: Section) -> str:
 
 
 def _limits(*limits: float | None) -> list[float | str]:
-    return ["–" if limit is None else float(limit) for limit in limits]
+    return [MISSING if limit is None else float(limit) for limit in limits]
 
 
 def _key(outlines: Mapping[str, tuple[int, int, int]]) -> str:
@@ -313,6 +316,7 @@ h3 { font-size: 1rem; margin-bottom: .3rem; }
 .badge.pass { background: #1a7f37; } .badge.review { background: #9a6700; } .badge.refuse { background: #b42318; }
 .pictures { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: .8rem; } figure { margin: 0; }
 figure img { width: 100%; max-height: 30rem; object-fit: contain; background: #000; display: block; }
+.pictures.two { grid-template-columns: repeat(2, minmax(0, 1fr)); align-items: start; }
 figure img.plot { background: #fff; max-height: none; }
 figcaption { text-align: center; opacity: .8; font-size: .85rem; }
 .key span { margin-right: 1rem; } .key i { display: inline-block; width: .9rem; height: .9rem; margin-right: .3rem;

@@ -6,6 +6,7 @@ itself, and given up when it ends its process again; the others go on.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import queue
@@ -143,7 +144,8 @@ def run_on_cluster(
     becomes true end by themselves. Raises InputError where there is no scheduler, or no such worker.
     """
     try:
-        from distributed import Client, as_completed
+        from distributed import Client
+        from distributed import wait as wait_for
         from distributed.scheduler import KilledWorker
     except ImportError:
         raise InputError("a cluster needs dask.distributed; install it with: pip install distributed") from None
@@ -151,7 +153,7 @@ def run_on_cluster(
         client = Client(scheduler, timeout="10s", set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise InputError(f"there is no dask scheduler at '{scheduler}' ({error}); check the address") from error
-    with client:
+    with client, client.as_current():
         _check_workers(client, scheduler)
         topic = f"harmonize-{os.getpid()}"
         client.subscribe_topic(topic, lambda event: report(*event[1]))
@@ -159,23 +161,21 @@ def run_on_cluster(
             client.submit(_call_on_worker, topic, name, task, given, pure=False, key=f"{topic}-{name}"): name
             for name, given in arguments.items()
         }
-        ended = as_completed(futures)
-        while not ended.is_empty():
+        while futures:
             if cancelled():
                 client.cancel(list(futures), force=True)
                 raise Cancelled("stopped on request; what is done is kept")
-            try:
-                future = ended.next(timeout=_POLL_SECONDS)
-            except TimeoutError:
-                continue
-            error = future.exception()
-            if isinstance(error, KilledWorker):
-                yield futures[future], WorkerDied()
-            elif error is not None:
-                client.cancel(list(futures), force=True)
-                raise error
-            else:
-                yield futures[future], future.result()
+            with contextlib.suppress(TimeoutError):
+                wait_for(list(futures), timeout=_POLL_SECONDS, return_when="FIRST_COMPLETED")
+            for future in [future for future in futures if future.done()]:
+                name, error = futures.pop(future), future.exception()
+                if isinstance(error, KilledWorker):
+                    yield name, WorkerDied()
+                elif error is not None:
+                    client.cancel(list(futures), force=True)
+                    raise error
+                else:
+                    yield name, future.result()
 
 
 def _check_workers(client, scheduler: str) -> None:

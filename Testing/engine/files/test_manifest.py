@@ -1,0 +1,188 @@
+"""A manifest is read as it was written, and every problem in it is named with its line before any work starts."""
+
+import csv
+import dataclasses
+import os
+import string
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from Testing.engine.scans import head
+
+from HarmonizeExtension.errors import InputError
+from HarmonizeExtension.files.manifest import KNOWN, Entry, Manifest
+from HarmonizeExtension.files.writing import write_image
+from HarmonizeExtension.scan import Modality
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with one image and one mask, in a folder of its own below a parent that holds another image."""
+    inner = tmp_path / "study"
+    inner.mkdir()
+    write_image(head().image, inner / "a.nii.gz")
+    write_image(head().structures["GTV"].mask, inner / "a_GTV.nii.gz")
+    write_image(head(seed=1).image, tmp_path / "beside.nii.gz")
+    return inner
+
+
+def written(folder, *lines, header="case,image,segmentation,modality,site,age"):
+    path = folder / "manifest.csv"
+    path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+def problems(path, **options):
+    with pytest.raises(InputError) as caught:
+        Manifest.read(path, **options)
+    return str(caught.value)
+
+
+def test_what_a_line_says(folder):
+    path = written(
+        folder,
+        "P1,a.nii.gz,a_GTV.nii.gz,MR,Siemens 3T,63,1,kept",
+        "",
+        "P2, a.nii.gz ,,mr,GE,58,no,",
+        header="case,image,segmentation,modality,site,age,outcome,note",
+    )
+    first, second = Manifest.read(path).entries
+    assert (first.line, second.line) == (2, 4)
+    assert first.image == folder / "a.nii.gz"
+    assert first.segmentation == (folder / "a_GTV.nii.gz",)
+    assert (first.modality, first.site, first.outcome) == (Modality.MR, "Siemens 3T", True)
+    assert first.columns == {"age": "63", "note": "kept"}
+    assert (second.segmentation, second.modality, second.outcome) == ((), Modality.MR, False)
+
+
+def test_every_problem_is_listed_with_its_line(folder):
+    text = problems(
+        written(
+            folder,
+            "P1,a.nii.gz,a_GTV.nii.gz,MR,A,1",
+            "p1,a.nii.gz,,MR,A,1",
+            "P2,missing.nii.gz,lost.nii.gz,MR,A,1",
+            "P3,a.nii.gz,,XR,A,1",
+            "../P4,a.nii.gz,,MR,A,1",
+            ",a.nii.gz,,MR,A,1",
+            "P5,a.nii.gz,,,A,1",
+            "P6,manifest.csv,,MR,A,1",
+            "P7,a.nii.gz,,MR,,1",
+            "P8,,,MR,A,1",
+            "P9,a.nii.gz,MR,A",
+            "P10,../beside.nii.gz,,MR,A,1",
+        )
+    )
+    expected = {
+        3: "case 'p1' stands in line 2",
+        4: "no image",
+        5: "modality 'XR'",
+        6: "cannot be the name of a folder",
+        7: "the case has no name",
+        8: "does not say its modality",
+        9: "no image file that can be read",
+        10: "the site is empty",
+        11: "there is no image",
+        12: "4 cells, but the header has 6",
+        13: "leads out",
+    }
+    lines = {}
+    for line in text.splitlines()[1:]:
+        number, _, what = line.strip().removeprefix("line ").partition(": ")
+        lines.setdefault(int(number), []).append(what)
+    assert set(lines) == set(expected)
+    for number, words in expected.items():
+        assert any(words in what for what in lines[number]), (number, lines[number])
+    assert any("no segmentation" in what for what in lines[4])
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("image,site", "no column 'case'"),
+        ("case,site", "no column 'image'"),
+        ("case,image,image", "twice"),
+        ("case,Image,image", "must be written 'image'"),
+        ("case,image,", "has no name"),
+    ],
+)
+def test_a_header_that_does_not_fit(folder, header, words):
+    text = problems(written(folder, "P1" + "," * header.count(","), header=header))
+    assert words in text
+    assert "line 1" in text
+
+
+@pytest.mark.parametrize("content", [b"", b"case,image\n", b"\xff\xfe\x00case", b'case,image\n"P1,a.nii.gz\n'])
+def test_a_file_that_is_no_manifest(folder, content):
+    path = folder / "manifest.csv"
+    path.write_bytes(content)
+    assert str(path) in problems(path)
+    assert "cannot be read" in problems(folder / "nowhere.csv")
+
+
+def test_paths_leave_the_folder_only_when_asked(folder):
+    beside = folder.parent / "beside.nii.gz"
+    os.symlink(beside, folder / "link.nii.gz")
+    for text in ("../beside.nii.gz", str(beside), "link.nii.gz", r"..\beside.nii.gz", r"C:\beside.nii.gz"):
+        path = written(folder, f"P1,{text},,MR,A,1")
+        assert "--outside" in problems(path)
+    for text in ("../beside.nii.gz", str(beside), "link.nii.gz"):
+        entry = Manifest.read(written(folder, f"P1,{text},,MR,A,1"), outside=True).entries[0]
+        assert entry.image.resolve() == beside.resolve()
+
+
+def test_without_images_the_paths_are_not_looked_at(folder):
+    manifest = Manifest.read(written(folder, "P1,gone.nii.gz,,MR,A,1"), images=False)
+    assert manifest.entries[0].site == "A"
+    assert Manifest.read(written(folder, "P1,A", header="case,site"), images=False).entries[0].image is None
+
+
+def test_one_modality_of_several(folder):
+    manifest = Manifest.read(written(folder, "P1,a.nii.gz,,MR,A,1", "P1,a.nii.gz,,PET,A,1"))
+    assert [entry.case for entry in manifest.of(Modality.PET).entries] == ["P1"]
+    with pytest.raises(InputError, match="no CT scan"):
+        manifest.of(Modality.CT)
+
+
+words = st.text(string.ascii_letters + string.digits + ' ,"-äß', max_size=12).map(str.strip)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(words, words, st.sampled_from([True, False, None])), min_size=1, max_size=5),
+    st.sampled_from(list(Modality)),
+)
+def test_what_is_written_is_read_back_from_another_folder(folder, rows, modality):
+    entries = tuple(
+        Entry(
+            number + 2,
+            f"P{number}",
+            folder / "a.nii.gz",
+            (folder / "a_GTV.nii.gz",) * (number % 3),
+            "GTV",
+            modality,
+            site=f"{site} site".strip(),
+            outcome=outcome,
+            columns={"note": note},
+        )
+        for number, (site, note, outcome) in enumerate(rows)
+    )
+    (folder / "deep").mkdir(exist_ok=True)
+    Manifest(folder / "manifest.csv", entries).write(folder / "deep" / "copy.csv")
+    read = Manifest.read(folder / "deep" / "copy.csv", outside=True).entries
+    resolved = [
+        dataclasses.replace(
+            entry, image=entry.image.resolve(), segmentation=tuple(path.resolve() for path in entry.segmentation)
+        )
+        for entry in read
+    ]
+    assert resolved == [
+        dataclasses.replace(
+            entry, image=entry.image.resolve(), segmentation=tuple(path.resolve() for path in entry.segmentation)
+        )
+        for entry in entries
+    ]
+    with open(folder / "deep" / "copy.csv", newline="", encoding="utf-8") as file:
+        assert next(csv.reader(file)) == [*KNOWN, "note"]

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from .. import images
+from ..errors import InputError
 from ..physics import mr_signal
 from ..scan import Acquisition, Modality, Scan, Structure
 from .anatomy import head_axes, head_grid
 from .lesions import Disease
-from .maps import tissue_values
+from .maps import PropertyMaps, tissue_values
 from .person import Body, Person, body_of
 from .scanners import SCANNERS, Scanner
 from .tissues import Tissue, properties
@@ -62,7 +63,33 @@ def stored_image(body: Body, scanner: Scanner, rng: np.random.Generator) -> np.n
     b1 = _field(body, TRANSMIT_VARIATION, scanner.transmit_brightening, rng)
     receive = receive_field(body, scanner)
     receive *= _field(body, LOADING_VARIATION, 0.0, rng)
-    signal = ideal_signal(body, scanner, b1) * receive
+    return _stored(ideal_signal(body, scanner, b1) * receive, scanner, rng)
+
+
+def scan_maps(maps: PropertyMaps, scanner: Scanner, rng: np.random.Generator, spacing_mm: float) -> np.ndarray:
+    """What the scanner stores of maps (z, y, x) of any grid, its centre in the coil's: (z, y, x), int16.
+
+    Raises InputError for maps of another field strength than the scanner's.
+    """
+    if maps.field_strength_tesla != scanner.field_strength_tesla:
+        raise InputError(
+            f"maps at {maps.field_strength_tesla:g} T cannot be scanned at {scanner.field_strength_tesla:g} T; make "
+            "them for the scanner's field strength"
+        )
+    shape, spacing = maps.t1_ms.shape, (spacing_mm,) * 3
+    b1 = mr_signal.coil_field(shape, spacing, TRANSMIT_VARIATION, scanner.transmit_brightening, rng)
+    coil = np.random.default_rng(scanner.coil_seed)
+    receive = mr_signal.coil_field(shape, spacing, scanner.receive_variation, scanner.receive_brightening, coil)
+    receive *= mr_signal.coil_field(shape, spacing, LOADING_VARIATION, 0.0, rng)
+    signal, tissue = np.zeros(shape, np.float32), maps.t1_ms > 0
+    signal[tissue] = scanner.protocol.signal(
+        maps.t1_ms[tissue], maps.t2_star_ms[tissue], maps.proton_density[tissue], b1[tissue]
+    )
+    return _stored(signal * receive, scanner, rng)
+
+
+def _stored(signal: np.ndarray, scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
+    """The image (z, y, x), int16, of a signal that the coil has received."""
     white = properties(scanner.field_strength_tesla)[Tissue.WHITE_MATTER]
     level = float(scanner.protocol.signal(white.t1_ms, white.t2_star_ms, white.proton_density))
     noise_sd = level / scanner.white_matter_snr * np.exp(NOISE_VARIATION * rng.standard_normal())

@@ -22,6 +22,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 NEUTRAL = "#5A5A5A"  # of a series that belongs to no group: chance, limits
 _MARKERS = "os^DvPX*"
 _RESOLUTION = 256  # points of a density
+_MOST_AREAS = 5  # over each other; more are drawn as lines alone
 _MOST_POINTS = 400  # of a violin drawn as dots too; more would be a smear
 
 
@@ -94,7 +95,8 @@ def densities(title: str, samples: Mapping[str, np.ndarray], x_label: str) -> Fi
         grid = np.linspace(values.min() - reach, values.max() + reach, _RESOLUTION)
         height = kernel(grid)
         outline = np.concatenate([[grid[0]], grid, [grid[-1]]])
-        series.append(Series(AREA, outline, np.concatenate([[0], height, [0]]), group))
+        if len(finite) <= _MOST_AREAS:
+            series.append(Series(AREA, outline, np.concatenate([[0], height, [0]]), group))
         series.append(Series(LINE, grid, height, group, f"{name} ({len(values)})"))
     return Figure(title, x_label, "density", tuple(series))
 
@@ -190,7 +192,7 @@ def draw(figure: Figure, kind: str = "svg") -> bytes | None:
             axes.set(aspect="equal", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         if figure.ticks:
             places, names = zip(*figure.ticks, strict=True)
-            crowded = sum(len(name) + 2 for name in names) > (95 if wide else 62)
+            crowded = sum(max(map(len, name.split("\n"))) + 2 for name in names) > (95 if wide else 62)
             axes.set_xticks(places, names, rotation=35 if crowded else 0, ha="right" if crowded else "center")
         if any(series.name for series in figure.series):
             sheet.legend(loc="outside lower center", ncols=2 if figure.square else 3, frameon=False, fontsize=8.5)

@@ -80,16 +80,21 @@ def image_quality_protocol(manifest: Manifest, structure: str, progress: Progres
     columns = ("SSIM", "SSIM by slice", "PSNR (dB)", "NRMSE", "Jensen-Shannon", "earth mover")
     arms, places = (tuple(dict.fromkeys(row[i] for row in rows)) for i in (3, 2))
     summary, ssims = [], {}
-    for where, arm in itertools.product(places, arms):
-        chosen = np.array([row[4:10] for row in rows if row[2] == where and row[3] == arm], dtype=float)
-        finite = np.where(np.isfinite(chosen), chosen, np.nan)  # equal images have an infinite PSNR
-        means = [float(np.nanmean(c)) if np.isfinite(c).any() else float("nan") for c in finite.T]
-        sds = [float(np.nanstd(c, ddof=1)) if np.isfinite(c).sum() > 1 else float("nan") for c in finite.T]
-        summary.append((where, arm, len(chosen), *(x for both in zip(means, sds, strict=True) for x in both)))
-        ssims[f"{where}\n{arm}"] = chosen[:, 0]
-    with_sd = [text for name in columns for text in (name, f"sd of {name}")]
+    for where in places:
+        chosen = {arm: np.array([r[4:10] for r in rows if r[2] == where and r[3] == arm], dtype=float) for arm in arms}
+        ssims |= {f"{where}\n{arm}": values[:, 0] for arm, values in chosen.items()}
+        for (i, name), (arm, values) in itertools.product(enumerate(columns), chosen.items()):
+            finite = values[np.isfinite(values[:, i]), i]  # equal images have an infinite PSNR
+            mean = float(finite.mean()) if len(finite) else float("nan")
+            sd = float(finite.std(ddof=1)) if len(finite) > 1 else float("nan")
+            summary.append((where, name, arm, len(finite), mean, sd))
     tables = (
-        Table("image-quality", "Mean over cases", ("inside", "arm", "cases", *with_sd), tuple(summary)),
+        Table(
+            "image-quality",
+            "Mean over cases, where a figure is finite",
+            ("inside", "figure", "arm", "cases", "mean", "sd"),
+            tuple(summary),
+        ),
         Table(
             "image-quality-by-case",
             "Each case; earth mover's distance and range in intensity units",

@@ -9,7 +9,9 @@ For training only.
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
+from .. import images
 from ..errors import InputError
 from .maps import PropertyMaps
 from .tissues import Tissue, properties
@@ -58,7 +60,9 @@ def pseudo_quantitative(image: np.ndarray, brain: np.ndarray, field_strength_tes
     """
     inside = brain.astype(bool)
     values = image[inside].astype(np.float32)
-    levels = tissue_levels(values)
+    # Noise fills the valleys of the histogram: medians of neighbours show them, and the maps keep the voxels' own.
+    box = images.bounding_box(inside, margin=1)
+    levels = tissue_levels(ndimage.median_filter(image[box], 3)[inside[box]])
     of_tissue = [properties(field_strength_tesla)[tissue] for tissue in CLASSES]
     rate = np.array([1 / p.t1_ms for p in of_tissue])
     # Beyond white matter the rate goes on rising as from grey to white matter, for a while.

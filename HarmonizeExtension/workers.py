@@ -150,7 +150,7 @@ def run_on_cluster(
     except ImportError:
         raise InputError("a cluster needs dask.distributed; install it with: pip install distributed") from None
     try:
-        client = Client(scheduler, timeout="10s", set_as_default=False)
+        client = Client(scheduler, timeout="5s", set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise InputError(f"there is no dask scheduler at '{scheduler}' ({error}); check the address") from error
     with client, client.as_current():

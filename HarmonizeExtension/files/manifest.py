@@ -68,7 +68,7 @@ class Manifest:
         """Read and check a manifest.
 
         outside: True allows paths that lead out of the manifest's folder.
-        images: whether every line must name an image, which is then looked for; without it the paths are not looked at.
+        images: whether every line must name an image, which is then looked for; False where nobody opens a path.
         Raises InputError that lists every problem with its line.
         """
         path = Path(path)
@@ -82,7 +82,7 @@ class Manifest:
                 problems.append((number, f"{len(cells)} cells, but the header has {len(header)}"))
                 continue
             texts = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
-            entry, wrong = _entry(number, texts, path.parent, outside, images)
+            entry, wrong = _entry(number, texts, path.parent, outside or not images, images)
             problems += [(number, text) for text in wrong]
             entries.append(entry)
         problems += _problems_between(entries)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,8 +32,10 @@ def save(state: Mapping, path: Path) -> None:
 def load(path: Path) -> dict:
     """The mapping that `save` wrote, on the CPU. Loading runs no code. Raises InputError for a damaged file."""
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("its end is missing")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise InputError(f"the checkpoint '{path}' is damaged ({error}); remove it to begin anew") from error
 
 

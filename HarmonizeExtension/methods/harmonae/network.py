@@ -6,10 +6,14 @@ MUNIT (Huang et al., ECCV 2018), its parent.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...errors import ModelError
 from ...networks.blocks import (
     LayerNorm,
     ResidualBlock,
@@ -103,3 +107,26 @@ def _strided(channels_in: int, channels_out: int) -> nn.Conv2d:
 def one_hot(sites: Tensor, count: int) -> Tensor:
     """Site indices (batch,) as float codes (batch, count)."""
     return functional.one_hot(sites, count).float()
+
+
+class Translator(nn.Module):
+    """From images to images of one scanner: what is left of the system once it is trained."""
+
+    def __init__(self, site: int, sites: int, width: int = 16):
+        super().__init__()
+        self.encoder = Encoder(width)
+        self.decoder = Decoder(sites, width)
+        self.register_buffer("code", one_hot(torch.tensor([site]), sites), persistent=False)
+
+    @classmethod
+    def from_weights(cls, weights: Mapping[str, np.ndarray], site: int, sites: int) -> Translator:
+        """With the arrays of a model folder. Raises ModelError where they are not those of this network."""
+        try:
+            network = cls(site, sites, len(weights["encoder.layers.0.bias"]))
+            network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in weights.items()})
+        except (KeyError, RuntimeError, TypeError) as error:
+            raise ModelError("the weights of the model are not those of HarMOnAE; get the model again") from error
+        return network.eval()
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.decoder(self.encoder(image), self.code.expand(image.shape[0], -1))

@@ -25,9 +25,9 @@ from ...progress import Progress, silent
 from ...training.augmentation import shifted_and_turned
 from ...training.simulated_slices import Recipe, draw_slices
 from ...training.system import System
+from .harmonizer import SYSTEM
 from .network import MULTIPLE, Classifier, Decoder, Encoder, one_hot
 
-SYSTEM = "harmonae"
 JUDGED_SLICES = 3  # of each person in a validation
 
 
@@ -228,7 +228,6 @@ class HarmonaeTraining(System):
                 },
             ),
             figures=figures,
-            learnt={"width": settings.width},
         )
         save_model(folder, card, weights)
 

@@ -194,3 +194,13 @@ def test_the_same_generator_state_gives_the_same_bytes():
         mr_signal.acquire(signal, (0.9, 0.9, 0.9), 0.3, 0.1, np.random.default_rng(seed)) for seed in (5, 5, 6)
     )
     assert first.tobytes() == second.tobytes() != other.tobytes()
+
+
+@settings(max_examples=15, deadline=None)
+@given(start=st.tuples(*[st.integers(0, 9)] * 3), size=st.tuples(*[st.integers(1, 10)] * 3), seed=st.integers(0, 99))
+def test_a_part_of_a_coil_field_is_the_field_there(start, size, seed):
+    shape, part = (20, 22, 24), tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
+    settings_of_field = (shape, (8.0, 7.0, 9.0), 0.1, 0.2)
+    whole = mr_signal.coil_field(*settings_of_field, np.random.default_rng(seed))
+    alone = mr_signal.coil_field(*settings_of_field, np.random.default_rng(seed), part)
+    np.testing.assert_allclose(alone, whole[part], rtol=1e-5)

@@ -185,6 +185,9 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reference", metavar="STRUCTURE", help="take intensity statistics inside it")
     parser.add_argument("--protect", metavar="STRUCTURE", action="append", default=[], help="keep its structure safe")
     parser.add_argument("--measure", metavar="STRUCTURE", action="append", help="radiomics of these only")
+    parser.add_argument(
+        "--where-present", action="store_true", help="a scan may lack structures to protect or measure; it is noted"
+    )
     parser.add_argument("--n4", action="store_true", help="N4 bias field correction first")
     parser.add_argument("--spacing", type=float, metavar="MM", help="resample to this voxel size first")
     parser.add_argument("--settings", metavar="NAME|FILE", help="radiomics settings; those of the modality by default")
@@ -211,6 +214,7 @@ def _recipe(options) -> Recipe:
         options.spacing,
         options.settings,
         options.insist,
+        options.where_present,
     )
 
 

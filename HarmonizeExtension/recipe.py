@@ -24,6 +24,8 @@ class Recipe:
 
     method: a name of the catalogue. target: as `catalogue.target_from_text` reads it; None where the method needs none.
     reference, protected, measured: names of structures; all are measured where `measured` is None.
+    where_present: protected and measured structures may be missing in a scan (a second tumour that not all patients
+        have), and are then noted; else a name that a scan lacks is an error, since it may be misspelt.
     bias_correction: N4 first. spacing_mm: resample to this voxel size first.
     settings: of the radiomics, a name or a file; those of the modality where None.
     insist: a refused result counts too, marked as refused.
@@ -38,6 +40,7 @@ class Recipe:
     spacing_mm: float | None = None
     settings: str | None = None
     insist: bool = False
+    where_present: bool = False
 
     def read(
         self,
@@ -62,8 +65,15 @@ class Recipe:
                 )
             only = dataclasses.replace(next(iter(scan.structures.values())), name=structure)
             scan = dataclasses.replace(scan, structures={structure: only})
-        named = self.reference or self.protected or self.measured
-        return scan.with_roles(self.reference, self.protected, self.measured) if scan.structures or named else scan
+        protected, measured = self.protected, self.measured
+        if self.where_present:
+            missing = sorted({*protected, *(measured or ())} - set(scan.structures))
+            protected = tuple(name for name in protected if name in scan.structures)
+            measured = measured and tuple(name for name in measured if name in scan.structures)
+            notes = ({"note": f"'{scan.name}' has no structure named {', '.join(missing)}"},) if missing else ()
+            scan = dataclasses.replace(scan, provenance=(*scan.provenance, *notes))
+        named = self.reference or protected or measured
+        return scan.with_roles(self.reference, protected, measured) if scan.structures or named else scan
 
     def check_modality(self, modality: Modality, name: str, units: str = "") -> None:
         """Raise InputError where method, target, steps or settings cannot be used for scans of a modality."""

@@ -177,6 +177,29 @@ def finished(out) -> int:
     return len(list((out / "cases").glob("P*")))
 
 
+@pytest.mark.slow
+def test_a_dask_cluster_that_loses_a_worker_writes_the_same_bytes(study, whole, tmp_path):
+    distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    out = tmp_path / "out"
+    with distributed.LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        pids = [nanny.pid for nanny in cluster.workers.values()]
+        process = subprocess.Popen(
+            command(*words(study, out, "--scheduler", cluster.scheduler_address)),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        while finished(out) < 3:
+            assert process.poll() is None, process.stdout.read()
+            time.sleep(0.02)
+        os.kill(pids[0], signal.SIGKILL)
+        assert finished(out) < PEOPLE, "it was killed too late to matter"
+        answer, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, answer
+    assert same_but_paths(listing(out), listing(whole))
+
+
 def test_ctrl_c_keeps_what_is_done(study, whole, tmp_path):
     out = tmp_path / "out"
     process = subprocess.Popen(

@@ -12,6 +12,8 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
+from HarmonizeModuleLib import scene
+from HarmonizeModuleLib.cohortPanel import CohortPanel
 from HarmonizeModuleLib.featureTables import restoreExactValues
 from HarmonizeModuleLib.inputsPanel import InputsPanel
 from HarmonizeModuleLib.logic import HarmonizeModuleLogic
@@ -61,7 +63,7 @@ def registerSegmentStatisticsPlugin():
 
 
 class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel: three sections that keep themselves, and Apply."""
+    """The panel: sections that keep themselves, and Apply."""
 
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -82,6 +84,7 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = HarmonizeModuleLogic()
         self.inputs, self.method, self.results = InputsPanel(self.ui), MethodPanel(self.ui), ResultsPanel(self.ui)
+        self.cohort = CohortPanel(self.ui, self._startCohort)
         self.ui.settingsCombo.addItem(_("those of the modality"), "")
         for name in Settings.names():
             self.ui.settingsCombo.addItem(name, name)
@@ -99,6 +102,7 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(None)
         self.removeObservers()
         self.inputs.removeObservers()
+        self.cohort.cleanup()
 
     def enter(self):
         """Called each time the user opens the module."""
@@ -146,6 +150,7 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
         self.inputs.setParameterNode(parameterNode)
         self.method.setParameterNode(parameterNode)
+        self.cohort.setParameterNode(parameterNode)
         self._onParameters()
 
     def _disconnect(self):
@@ -170,6 +175,7 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.inputs.refresh()
         self.method.refresh(self.inputs.modality())
         self.ui.settingsCombo.currentIndex = max(self.ui.settingsCombo.findData(p.settings), 0)
+        self.cohort.refresh(self.inputs.modality(), self.method.missing())
         reason = self._whyNot()
         self.ui.applyButton.enabled = not reason
         self.ui.applyButton.toolTip = reason or _("Harmonize the scan, check the result, measure before and after")
@@ -185,7 +191,7 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return _("The result would overwrite the scan; choose another output")
         if p.outputVolume is not None and p.outputVolume is self.method.target():
             return _("The result would overwrite the reference scan; choose another output")
-        return self.method.missing()
+        return self.method.missing(p.inputVolume)
 
     def onApplyButton(self):
         """Apply; while it runs the same button cancels."""
@@ -211,19 +217,13 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             result = self.logic.process(
                 inputVolume,
                 p.segmentation,
-                method=p.method,
-                target=self.method.target(),
-                targetSegmentation=p.targetSegmentation,
                 outputVolume=p.outputVolume,
                 featureTable=p.featureTable,
                 protectedSegments=list(p.protectedSegments),
                 referenceSegment=p.referenceSegment or None,
                 measuredSegments=list(p.measuredSegments),
                 modality=p.modality,
-                biasCorrection=p.biasCorrection and not self.ui.biasCheckBox.isHidden(),
-                commonSpacing=p.commonSpacing,
-                settings=p.settings or None,
-                insist=p.insist,
+                **self._recipe(),
                 progress=self._onProgress,
                 cancelled=lambda: self._cancelRequested,
             )
@@ -236,6 +236,35 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.results.show(result.verdict, result.case.features, inputVolume, result.outputVolume, result.featureTable)
         slicer.util.setSliceViewerLayers(background=result.outputVolume)
         return _("Done: {name}").format(name=result.outputVolume.GetName())
+
+    def _recipe(self) -> dict:
+        """What is done to a scan, alike for one and for a cohort."""
+        p = self._parameterNode
+        return {
+            "method": p.method,
+            "target": self.method.target(),
+            "targetSegmentation": p.targetSegmentation,
+            "biasCorrection": p.biasCorrection and not self.ui.biasCheckBox.isHidden(),
+            "commonSpacing": p.commonSpacing,
+            "settings": p.settings or None,
+            "insist": p.insist,
+        }
+
+    def _startCohort(self):
+        """The run of the cohort that is chosen; structures have their roles by name there."""
+        p = self._parameterNode
+        names = scene.segmentNames(p.segmentation)
+        measured = [names[s] for s in p.measuredSegments if s in names]
+        return self.logic.startCohort(
+            p.cohortFolder,
+            protectedSegments=[names[s] for s in p.protectedSegments if s in names],
+            referenceSegment=names.get(p.referenceSegment),
+            # Where all are measured, those of the other scans are as well, whatever they are called.
+            measuredSegments=measured if len(measured) < len(names) else (),
+            processes=p.cohortProcesses,
+            **self.cohort.source(),
+            **self._recipe(),
+        )
 
     def _onProgress(self, fraction, text):
         self.ui.progressBar.value = int(100 * fraction)

@@ -7,7 +7,7 @@ import SimpleITK as sitk
 import slicer
 from slicer.i18n import tr as _
 
-from HarmonizeExtension import comparison, images
+from HarmonizeExtension import comparison, images, pictures
 from HarmonizeExtension.scan import Modality, Scan
 
 from . import scene
@@ -41,7 +41,9 @@ def showDifference(inputVolume, outputVolume):
     before, after = _scans(inputVolume, outputVolume)
     change = comparison.difference(before, after)
     volume = _displayVolume(_("difference"), change, inputVolume, outputVolume)
-    limit = float(np.percentile(np.abs(change), 99.5)) or 1.0
+    low, high = comparison.window(after)
+    # Never finer than a hundredth of the window, as in the report, or rounding would fill a picture of nothing.
+    limit = max(float(np.percentile(np.abs(change), 99.5)), 0.01 * (high - low))
     display = volume.GetScalarVolumeDisplayNode()
     display.SetAndObserveColorNodeID(_divergingColors().GetID())
     display.AutoWindowLevelOff()
@@ -57,6 +59,11 @@ def showTable(tableNode) -> None:
     application = slicer.app.applicationLogic()
     application.GetSelectionNode().SetActiveTableID(tableNode.GetID())
     application.PropagateTableSelection()
+
+
+def showChart(chartNode) -> None:
+    """A chart in a plot view, in a layout that has one."""
+    slicer.modules.plots.logic().ShowChartInLayout(chartNode)
 
 
 def _scans(inputVolume, outputVolume) -> tuple[Scan, Scan]:
@@ -102,10 +109,8 @@ def _divergingColors():
         colors.SetName(_("Difference (blue, white, red)"))
         colors.SetTypeToUser()
         colors.SetNumberOfColors(256)
-        for index in range(256):
-            x = (index - 127.5) / 127.5
-            up, down = max(x, 0.0), max(-x, 0.0)
-            colors.SetColor(index, str(index), 1 - 0.9 * down, 1 - 0.85 * max(up, down), 1 - 0.9 * up, 1.0)
+        for index, rgb in enumerate(pictures.diverging_rgb(np.linspace(-1, 1, 256), 1.0) / 255):
+            colors.SetColor(index, str(index), *map(float, rgb), 1.0)
         colors.SetSaveWithScene(False)
         colors = slicer.mrmlScene.AddNode(colors)
     return colors

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 
 import slicer
-import vtk
 from slicer.i18n import tr as _
-from vtk.util.numpy_support import numpy_to_vtk
 
 from HarmonizeExtension.errors import InputError
 from HarmonizeExtension.radiomics.table import KEYS, FeatureTable
 
 from . import scene
+from .tables import fillTable
 
 EXACT_REFERENCE = "Harmonize.ExactValues"
 
@@ -21,10 +20,11 @@ def writeFeatures(features: FeatureTable, inputVolume, tableNode):
     """The feature table as a table node (one row per structure and image, numeric columns); returns the node.
 
     Slicer's table storage keeps six digits, so the exact values go along in a text node that the table refers to;
-    `readFeatures` and `restoreExactValues` read them.
+    `readFeatures` and `restoreExactValues` read them. inputVolume: that was measured, None where there are several.
     """
     if tableNode is None:
-        name = slicer.mrmlScene.GenerateUniqueName(f"{inputVolume.GetName()} features")
+        source = inputVolume.GetName() if inputVolume is not None else _("Cohort")
+        name = slicer.mrmlScene.GenerateUniqueName(f"{source} features")
         tableNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", name)
     _fillTable(features, tableNode)
     exact = tableNode.GetNodeReference(EXACT_REFERENCE)
@@ -32,26 +32,18 @@ def writeFeatures(features: FeatureTable, inputVolume, tableNode):
         exact = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", f"{tableNode.GetName()} (exact values)")
         tableNode.SetNodeReferenceID(EXACT_REFERENCE, exact.GetID())
     exact.SetText(json.dumps(features.as_dict()))
-    tableNode.SetNodeReferenceID(scene.SOURCE_REFERENCE, inputVolume.GetID())
-    for node in (tableNode, exact):
-        scene.besideInHierarchy(inputVolume, node)
+    if inputVolume is not None:
+        tableNode.SetNodeReferenceID(scene.SOURCE_REFERENCE, inputVolume.GetID())
+        for node in (tableNode, exact):
+            scene.besideInHierarchy(inputVolume, node)
     return tableNode
 
 
 def _fillTable(features: FeatureTable, tableNode) -> None:
+    keys = {key: [getattr(row, key) for row in features.rows] for key in KEYS}
     wasModified = tableNode.StartModify()
-    tableNode.RemoveAllColumns()
-    tableNode.SetUseColumnTitleAsColumnHeader(True)
-    for key in KEYS:
-        names = vtk.vtkStringArray()
-        names.SetName(key)
-        for row in features.rows:
-            names.InsertNextValue(getattr(row, key))
-        tableNode.AddColumn(names)
+    fillTable(tableNode, keys | {column.name: features.values(column.name) for column in features.columns})
     for column in features.columns:
-        values = numpy_to_vtk(features.values(column.name), deep=True)
-        values.SetName(column.name)
-        tableNode.AddColumn(values)
         tableNode.SetColumnDescription(column.name, column.description)
         tableNode.SetColumnUnitLabel(column.name, column.unit)
     tableNode.EndModify(wasModified)

@@ -9,7 +9,7 @@ from HarmonizeExtension.errors import InputError
 from HarmonizeExtension.scan import Modality
 
 from . import scene
-from .logic import drawnOn, segmentationOf
+from .sceneScans import drawnOn, segmentationOf
 
 NAME_COLUMN, REFERENCE_COLUMN, PROTECTED_COLUMN, MEASURED_COLUMN = range(4)
 

@@ -1,35 +1,34 @@
-"""What the module does, without a GUI: one volume, or every volume of the scene, harmonized, guarded and measured."""
+"""What the module does, without a GUI: one volume, or a cohort, harmonized, guarded and measured."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import json
-import logging
 import os
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
-import slicer
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from HarmonizeExtension import case
-from HarmonizeExtension.errors import Cancelled, HarmonizeError, InputError, RefusedError
-from HarmonizeExtension.files.writing import output_folder, replacing
+from HarmonizeExtension.errors import InputError, RefusedError
 from HarmonizeExtension.guard import Status, Verdict
 from HarmonizeExtension.methods import catalogue
 from HarmonizeExtension.methods.base import MethodCard
 from HarmonizeExtension.methods.preparation import BiasFieldCorrection, Resampling, Step
 from HarmonizeExtension.progress import CancelCheck, Progress, never, silent, stop_if
 from HarmonizeExtension.radiomics.settings import Settings
-from HarmonizeExtension.radiomics.table import FeatureTable
-from HarmonizeExtension.scan import TargetKind
+from HarmonizeExtension.recipe import Recipe
+from HarmonizeExtension.scan import Modality, TargetKind
 
-from . import scene
+from . import cohortFiles, scene, sceneScans
+from .cohortResults import CohortResult
+from .cohortRun import CohortRun, CohortTask
 from .featureTables import writeFeatures
 from .parameters import HarmonizeModuleParameterNode
 
+_LOOK_SECONDS = 0.05  # between two looks at a process
 VOLUME_TARGETS = (TargetKind.SCAN, TargetKind.KERNEL, TargetKind.RESOLUTION)
 
 
@@ -117,51 +116,99 @@ class HarmonizeModuleLogic(ScriptedLoadableModuleLogic):
         node = scene.writeVerdict(result.verdict, result.after, inputVolume, volume)
         return Result(volume, table, node, result.verdict, result)
 
-    def processScene(
+    def startCohort(
         self,
-        outputFolder: str | os.PathLike | None = None,
+        outputFolder: str | os.PathLike,
         volumes: Iterable | None = None,
-        report: Callable[[dict, Result | None], None] | None = None,
+        manifest: str | os.PathLike | None = None,
+        sites: Iterable[str] | None = None,
+        method: str = "histogram-matching",
+        target=None,
+        targetSegmentation=None,
+        protectedSegments: Iterable[str] = (),
+        referenceSegment: str | None = None,
+        measuredSegments: Iterable[str] = (),
+        modality: str = "",
+        biasCorrection: bool = False,
+        commonSpacing: float = 0.0,
+        settings: str | os.PathLike | None = None,
+        insist: bool = False,
+        keep: Iterable[str] = (),
+        processes: int = 1,
+    ) -> CohortRun:
+        """A cohort that is run by calling its `step` until it is False; then its `result` brings it into the scene.
+
+        Parameters as for `runCohort`, which does this and waits. Raises InputError where something does not fit.
+        """
+        card = catalogue.method(method).card
+        target = _nodeOfTarget(card, target)
+        isNode = hasattr(target, "IsA")
+        chosen = Modality.parse(modality) if modality else None
+        cases = []
+        if manifest is None:
+            given = sceneScans.scansToHarmonize(chosen, target) if volumes is None else list(volumes)
+            chosen = chosen or _commonModality(given)
+            cases = cohortFiles.sceneCases(given, chosen, None if sites is None else list(sites))
+        recipe = Recipe(
+            method,
+            None if isNode or target in (None, "") else _absolute(str(target)),
+            _single(referenceSegment),
+            _names(protectedSegments),
+            _names(measuredSegments) or None,
+            biasCorrection,
+            commonSpacing or None,
+            _absolute(str(settings)) if settings else None,
+            insist,
+        )
+        return CohortRun(
+            CohortTask(
+                Path(outputFolder).absolute(),
+                recipe,
+                target if isNode else None,
+                targetSegmentation if isNode else None,
+                cases,
+                None if manifest is None else Path(manifest).absolute(),
+                chosen,
+                _names(keep),
+                processes,
+            )
+        )
+
+    def runCohort(
+        self,
+        outputFolder: str | os.PathLike,
+        progress: Progress | None = None,
         cancelled: CancelCheck | None = None,
         **options,
-    ) -> list[dict]:
-        """Harmonize many volumes of the scene with the same options; one that fails is reported, the others go on.
+    ) -> CohortResult:
+        """Harmonize many scans alike, check and measure each, and evaluate them together; blocks until it is done.
 
-        volumes: volume nodes; every scan of the scene when None (results, references and doses are left out).
-        cancelled: what is done stays, the volume that is being worked on has no row.
-        outputFolder: where `verdicts.csv` and `features.csv` are written; nowhere when None.
-        report: called after each volume with its row and its Result, None where it has none.
-        options: as for `process`; each volume takes the segmentation that was drawn on it. A segment that an option
-            names and that a volume lacks is an error of that volume.
-        Returns a row for each volume: volume, status (pass, review, refuse or error), reasons, outputVolume.
+        outputFolder: for the scans as files, the results of each, tables and report.html. A run that was stopped or
+            killed continues when it is started again with the same options and folder.
+        volumes: volume nodes; every scan of the scene when None (results, references and doses are left out). Each
+            takes the segmentation that was drawn on it. manifest: a CSV file of scans instead.
+        sites: of each volume, in their order; as edited in the panel, or by their DICOM tags, when None.
+        method, target, targetSegmentation, biasCorrection, commonSpacing, settings, insist: as for `process`.
+        protectedSegments, referenceSegment, measuredSegments: by name, since every case has its own segments; one that
+            a case lacks is an error of that case. All are measured when none is named.
+        modality: MR, CT or PET; which scans to take, and that of volumes which do not say theirs.
+        keep: covariates, columns of the manifest, that ComBat keeps. processes: scans at once.
+
+        A case that fails is reported, the others go on. Raises ValueError (HarmonizeError) with a sentence for the
+        user, Cancelled when `cancelled()` became true; what is done is kept in the folder then.
         """
-        folder = output_folder(outputFolder) if outputFolder is not None else None
-        rows, tables = [], []
-        segmentation = options.pop("segmentation", None)
-        for volume in list(_scansOfScene(options.get("target")) if volumes is None else volumes):
-            row, result = errorRow(volume.GetName(), ""), None
-            try:
-                result = self.process(volume, segmentation or segmentationOf(volume), cancelled=cancelled, **options)
-            except Cancelled:
-                break
-            except RefusedError as refused:
-                row.update(status=refused.verdict.status.value, reasons="; ".join(refused.verdict.reasons))
-            except HarmonizeError as error:
-                row.update(reasons=str(error))
-                logging.warning("%s: %s", volume.GetName(), error)
-            else:
-                row.update(
-                    status=result.verdict.status.value,
-                    reasons="; ".join(result.verdict.reasons),
-                    outputVolume=result.outputVolume.GetName(),
-                )
-                tables.append(result.case.features)
-            rows.append(row)
-            if report is not None:
-                report(row, result)
-        if folder is not None:
-            writeTables(rows, tables, folder)
-        return rows
+        progress, cancelled = progress or silent, cancelled or never
+        run = self.startCohort(outputFolder, **options)
+        try:
+            while run.step():
+                progress(*run.progress)
+                if cancelled():
+                    run.stop()
+                time.sleep(_LOOK_SECONDS)
+        except BaseException:  # such as Ctrl-C in the console: no process is left behind
+            run.stop()
+            raise
+        return run.result()
 
 
 def _single(referenceSegment) -> str | None:
@@ -190,7 +237,7 @@ def _nodeOfTarget(card: MethodCard, target):
         return target
     if card.target not in VOLUME_TARGETS or not isinstance(target, str) or Path(target).exists():
         return target
-    named = [volume for volume in _scans() if volume.GetName() == target]
+    named = [volume for volume in sceneScans.scans() if volume.GetName() == target]
     if len(named) > 1:
         raise InputError(
             _("The scene has {count} scans named '{name}'; give the node itself as target").format(
@@ -214,66 +261,23 @@ def _target(card: MethodCard, target, targetSegmentation, scan, referenceSegment
     return scene.scanFromNodes(target, targetSegmentation, scan.modality.value, reference, measured=())
 
 
-def exitCode(rows: Iterable[dict]) -> int:
-    """0 when every volume has a result, 3 when the guard refused one, 2 when one failed."""
-    statuses = {row["status"] for row in rows}
-    return 2 if "error" in statuses or not statuses else 3 if Status.REFUSE.value in statuses else 0
+def _names(given: Iterable[str]) -> tuple[str, ...]:
+    """Names, also where a single one was not put into a list."""
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
-def _scans() -> list:
-    """The scalar volumes of the scene that are scans or results of ours: no label maps, doses, display helpers."""
-    scans = []
-    for volume in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
-        display = volume.GetHideFromEditors() or volume.GetAttribute(scene.DISPLAY_ATTRIBUTE)
-        other = volume.IsA("vtkMRMLLabelMapVolumeNode") or volume.GetAttribute("DicomRtImport.DoseVolume")
-        if not display and not other:
-            scans.append(volume)
-    return scans
+def _absolute(text: str) -> str:
+    """What a user named, where it is a file or folder (or a scan and its segmentation) by its whole path."""
+    parts = [text] if Path(text).exists() else [part.strip() for part in text.split(",")]
+    return ",".join(str(Path(part).absolute()) if part and Path(part).exists() else part for part in parts)
 
 
-def _scansOfScene(target) -> list:
-    """What is to be harmonized: the scans without results, nor the reference itself (a node or its name)."""
-    scans = [
-        volume
-        for volume in _scans()
-        if volume is not target and volume.GetName() != target and not volume.GetAttribute(scene.VERDICT_ATTRIBUTE)
-    ]
-    if not scans:
-        raise InputError(_("The scene has no scan to harmonize; load one first"))
-    return scans
-
-
-def segmentationOf(volume):
-    """The segmentation that was drawn on a volume, or None."""
-    for segmentation in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
-        if drawnOn(segmentation) is volume:
-            return segmentation
-    return None
-
-
-def drawnOn(segmentation):
-    """The volume that a segmentation was drawn on, or None where it does not say."""
-    return segmentation.GetNodeReference(slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole())
-
-
-def errorRow(name: str, reason: str) -> dict:
-    """The row of a volume that could not be harmonized."""
-    return {"volume": name, "status": "error", "reasons": reason, "outputVolume": ""}
-
-
-def writeTables(rows: list[dict], tables: list[FeatureTable], folder: Path) -> None:
-    """`verdicts.csv`, and `features.csv` where anything was measured. Raises OutputError.
-
-    Values of different radiomics settings cannot be compared: a second kind goes to `features_2.csv`, and so on.
-    """
-    path = folder / "verdicts.csv"
-    with replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(errorRow("", "")), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    kinds: dict[str, list[FeatureTable]] = {}
-    for table in tables:
-        if table.rows:
-            kinds.setdefault(json.dumps(table.metadata["settings"], sort_keys=True), []).append(table)
-    for number, kind in enumerate(kinds.values(), start=1):
-        FeatureTable.merged(kind).to_csv(folder / f"features{f'_{number}' if number > 1 else ''}.csv")
+def _commonModality(volumes: Iterable) -> Modality:
+    """The modality of all volumes that say theirs. Raises InputError where none does, or they differ."""
+    said = {sceneScans.saidModality(volume) for volume in volumes} - {None}
+    if len(said) != 1:
+        found = _(" and ").join(sorted(said)) or _("not known")
+        raise InputError(
+            _("The modality of the scans is {found}; choose which to take: MR, CT or PET").format(found=found)
+        )
+    return said.pop()

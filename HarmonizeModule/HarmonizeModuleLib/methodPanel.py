@@ -8,7 +8,8 @@ from HarmonizeExtension.methods.base import MethodCard
 from HarmonizeExtension.physics.ct_kernel import GENERIC_KERNELS
 from HarmonizeExtension.scan import Modality, TargetKind
 
-from .logic import VOLUME_TARGETS, drawnOn, segmentationOf
+from .logic import VOLUME_TARGETS
+from .sceneScans import drawnOn, segmentationOf
 
 TEXT_TARGETS = {  # label, tool tip, and what is offered to choose
     TargetKind.KERNEL: (
@@ -75,8 +76,8 @@ class MethodPanel:
             return p.targetVolume
         return p.targetText.strip() or None if kind in TEXT_TARGETS else None
 
-    def missing(self) -> str:
-        """What still has to be chosen, as a sentence; empty when the target is complete."""
+    def missing(self, inputVolume=None) -> str:
+        """What still has to be chosen to harmonize a scan, or any, as a sentence; empty when nothing is."""
         p, card = self._parameterNode, self.card()
         if card.target is TargetKind.NONE:
             return ""
@@ -88,7 +89,7 @@ class MethodPanel:
                 TargetKind.RESOLUTION: _("Choose a reference scan or a resolution in mm"),
             }
             return wanted[card.target]
-        if card.target in VOLUME_TARGETS and p.targetVolume is p.inputVolume and p.inputVolume is not None:
+        if card.target in VOLUME_TARGETS and p.targetVolume is inputVolume and inputVolume is not None:
             return _("The reference scan is the scan itself; choose another one")
         if card.target is TargetKind.SCAN and p.referenceSegment and p.targetSegmentation is None:
             return _("Choose the segmentation of the reference scan, or mark no reference structure")

@@ -23,6 +23,10 @@ class HarmonizeModuleParameterNode:
     settings - name of the radiomics settings; empty for those of the modality.
     insist - write a refused result too, marked.
     outputVolume, featureTable - where results go; made anew when not selected.
+    cohortManifest - the file that lists the scans of a cohort, where cohortFromManifest is set; else those of the scene
+        but cohortLeftOut (volume IDs). The site of a volume stands on its node.
+    cohortKeep - covariates that ComBat keeps, with commas between them.
+    cohortFolder - where a cohort is written to. cohortProcesses - scans at once.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -42,3 +46,9 @@ class HarmonizeModuleParameterNode:
     insist: bool = False
     outputVolume: vtkMRMLScalarVolumeNode
     featureTable: vtkMRMLTableNode
+    cohortFromManifest: bool = False
+    cohortManifest: str = ""
+    cohortLeftOut: list[str]
+    cohortKeep: str = ""
+    cohortFolder: str = ""
+    cohortProcesses: Annotated[int, WithinRange(1, 64)] = 1

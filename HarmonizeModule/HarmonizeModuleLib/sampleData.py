@@ -12,8 +12,11 @@ SAMPLE = "ThreeScannerCase"
 
 
 def registerSampleData():
-    """Offer the three-scanner case in the Sample Data module; called when Slicer has started."""
-    import SampleData
+    """Offer the three-scanner case in the Sample Data module, unless that is switched off; called at Slicer's start."""
+    try:
+        import SampleData
+    except ImportError:
+        return
 
     logic = SampleData.SampleDataLogic
     if hasattr(logic, "registerCustomSampleDataCategory"):  # since Slicer 5.10

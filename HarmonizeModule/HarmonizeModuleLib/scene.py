@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from slicer.i18n import tr as _
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from HarmonizeExtension import images
+from HarmonizeExtension.body import OUTLINE_NAMES
 from HarmonizeExtension.errors import InputError
 from HarmonizeExtension.files.dicom import ACQUISITION_KEYWORDS, acquisition
 from HarmonizeExtension.files.rtstruct import mask_of_contours
@@ -32,6 +34,7 @@ VERDICT_ATTRIBUTE = "Harmonize.Verdict"
 SOURCE_UIDS_ATTRIBUTE = "Harmonize.SourceInstanceUIDs"
 DISPLAY_ATTRIBUTE = "Harmonize.Display"
 SOURCE_REFERENCE = "Harmonize.Source"
+REFUSED_SUFFIX = " (refused)"  # of the name of a result that was written all the same
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 CT_QUANTITY_CODE = "112031"  # DICOM: attenuation coefficient
@@ -52,8 +55,8 @@ def scanFromNodes(
     """A volume node with the segments of a segmentation node as a Scan on the volume's grid.
 
     modality: MR, CT or PET; found on the node when empty. Segments are named by name or ID; `measured=None` measures
-    all; a single name need not be put into a list. Only segments that have a role are rasterised. Raises InputError
-    for anything that cannot be harmonized.
+    all; a single name need not be put into a list. Only segments that have a role are rasterised, and the outline of
+    the body, which tells the engine where the patient is. Raises InputError for anything that cannot be harmonized.
     """
     image = imageFromVolume(volumeNode)
     if segmentationNode is not None:
@@ -71,6 +74,11 @@ def scanFromNodes(
         names[segmentID]: Structure(names[segmentID], maskFromSegment(segmentationNode, segmentID, volumeNode, image))
         for segmentID in wanted
     }
+    for segmentID, name in names.items():
+        if name not in structures and name.strip().lower() in OUTLINE_NAMES:
+            # Nobody asked for it: one that cannot be used is as good as none, and the engine finds the body itself.
+            with contextlib.suppress(InputError):
+                structures[name] = Structure(name, maskFromSegment(segmentationNode, segmentID, volumeNode, image))
     scan = Scan(
         image, modality, structures, acquisitionOf(volumeNode), units, volumeNode.GetName(), provenanceOf(volumeNode)
     )
@@ -354,8 +362,8 @@ def writeVolume(after: Scan, inputVolume, outputVolume, verdict: Verdict):
         else:
             outputVolume.RemoveAttribute(name)
     outputVolume.SetNodeReferenceID(SOURCE_REFERENCE, inputVolume.GetID())
-    if verdict.status is Status.REFUSE and "refused" not in outputVolume.GetName():
-        outputVolume.SetName(f"{outputVolume.GetName()} (refused)")
+    name = outputVolume.GetName().removesuffix(REFUSED_SUFFIX)
+    outputVolume.SetName(name + REFUSED_SUFFIX if verdict.status is Status.REFUSE else name)
     _setDisplay(inputVolume, outputVolume, kept)
     outputVolume.EndModify(wasModified)
     besideInHierarchy(inputVolume, outputVolume)
@@ -415,8 +423,12 @@ def readVerdict(outputVolume) -> Verdict | None:
     node = outputVolume.GetNodeReference(VERDICT_ATTRIBUTE)
     if node is None:
         return None
-    checks = json.loads(node.GetText())["checks"]
-    return Verdict(tuple(Check(**{**check, "status": Status(check["status"])}) for check in checks))
+    return verdictFromJson(json.loads(node.GetText()))
+
+
+def verdictFromJson(content: dict) -> Verdict:
+    """The verdict that its `to_json` gave."""
+    return Verdict(tuple(Check(**{**check, "status": Status(check["status"])}) for check in content["checks"]))
 
 
 def besideInHierarchy(inputNode, node) -> None:

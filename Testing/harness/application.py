@@ -127,7 +127,6 @@ class qSlicerApplication(QApplication):
         QSettings.setPath(QSettings.IniFormat, QSettings.UserScope, application.temporaryPath)
         self._settings = QSettings()
         self._commandOptions = types.SimpleNamespace(runPythonAndExit=False)
-        self._exitStatus = 0
 
     def __getattr__(self, name):
         return getattr(self._application, name)
@@ -149,13 +148,6 @@ class qSlicerApplication(QApplication):
 
     def commandOptions(self):
         return self._commandOptions
-
-    def exit(self, status=0):
-        """What slicer.util.exit asks for; script.py ends the process with it."""
-        self._exitStatus = status
-
-    def exitStatus(self):
-        return self._exitStatus
 
     userSettings = settings
     pauseRender = resumeRender = lambda self: None

@@ -1,10 +1,9 @@
-"""The logic beyond one volume: scene, batch, sample data, Segment Statistics, a real case saved and read again.
+"""The logic around one volume: sample data, Segment Statistics, a real case saved and read again.
 
 The tests of Segment Statistics take Slicer's own files from SLICER_SEGMENT_STATISTICS (its folder
 Modules/Scripted/SegmentStatistics) where that is set, and a stand-in of the base class else.
 """
 
-import csv
 import dataclasses
 import json
 import logging
@@ -16,232 +15,29 @@ import types
 import unittest
 from pathlib import Path
 
-import numpy as np
 import pytest
-import SimpleITK as sitk
 import slicer
 import vtk
 
 from HarmonizeModuleLib import featureTables, scene
-from HarmonizeModuleLib.logic import HarmonizeModuleLogic, exitCode, segmentationOf, writeTables
+from HarmonizeModuleLib.logic import HarmonizeModuleLogic
+from HarmonizeModuleLib.sceneScans import segmentationOf
 from Testing.engine.scans import head
 from Testing.harness import application, sampledata
 from Testing.harness import scene as harness
 
-from HarmonizeExtension import images
 from HarmonizeExtension.files.reading import read_scan
-from HarmonizeExtension.methods.statistical import ZScore
 from HarmonizeExtension.radiomics.catalogue import DEFINITIONS
 from HarmonizeExtension.radiomics.extraction import extract
 from HarmonizeExtension.radiomics.settings import Settings
-from HarmonizeExtension.radiomics.table import FeatureTable
 from HarmonizeExtension.scan import Modality
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "HarmonizeModule" / "HarmonizeModule.py"
-BATCH = ROOT / "HarmonizeModule" / "HarmonizeModuleLib" / "batch.py"
 
 
 def named(name, seed=0):
     return dataclasses.replace(head(seed=seed), name=name)
-
-
-def addScans(*names):
-    return [scene.nodesFromScan(named(name, seed))[0] for seed, name in enumerate(names)]
-
-
-def mirrored(self, scan, body, progress, cancelled):
-    return scan.array[:, :, ::-1]
-
-
-def lopsided(array):
-    half = array[:, :, : array.shape[2] // 2]
-    half += 500 * np.random.default_rng(0).random(half.shape)
-
-
-def table(path):
-    with open(path, newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
-# ---------------------------------------------------------------- the whole scene
-
-
-def test_every_scan_of_the_scene_is_harmonized_and_one_that_fails_does_not_stop_the_others(tmp_path):
-    volumes = addScans("first", "flat", "last")
-    slicer.util.arrayFromVolume(volumes[1])[:] = 7
-    rows = HarmonizeModuleLogic().processScene(tmp_path, method="zscore")
-    assert [row["volume"] for row in rows] == ["first", "flat", "last"]
-    assert [row["status"] == "error" for row in rows] == [False, True, False]
-    assert "'flat' is constant" in rows[1]["reasons"]
-    assert [row["outputVolume"] for row in rows] == ["first harmonized", "", "last harmonized"]
-    assert exitCode(rows) == 2
-    assert table(tmp_path / "verdicts.csv") == rows
-    features = FeatureTable.from_csv(tmp_path / "features.csv")
-    found = {(row.case, row.label, row.structure) for row in features.rows}
-    assert found == {
-        (case, label, structure)
-        for case in ("first", "last")
-        for label in ("before", "after")
-        for structure in ("brain", "white matter", "GTV")
-    }
-
-
-def test_results_references_and_doses_are_not_harmonized_again():
-    volumes = addScans("one", "reference")
-    (dose,) = addScans("dose")
-    dose.SetAttribute("DicomRtImport.DoseVolume", "1")
-    logic = HarmonizeModuleLogic()
-    for target in (volumes[1], volumes[1].GetName()):
-        rows = logic.processScene(method="histogram-matching", target=target, protectedSegments=["GTV"])
-        assert [row["volume"] for row in rows] == ["one"]
-    assert exitCode(rows) == 0
-
-
-def test_a_refused_volume_has_a_row_with_its_reasons_and_no_result(monkeypatch):
-    monkeypatch.setattr(ZScore, "_harmonize", mirrored)
-    (volume,) = addScans("mirrored")
-    lopsided(slicer.util.arrayFromVolume(volume))
-    count = slicer.mrmlScene.GetNumberOfNodes()
-    rows = HarmonizeModuleLogic().processScene(method="zscore")
-    assert rows[0]["status"] == "refuse"
-    assert "are not where they were" in rows[0]["reasons"]
-    assert slicer.mrmlScene.GetNumberOfNodes() == count
-    assert exitCode(rows) == 3
-
-
-@pytest.mark.parametrize("within", [False, True])
-def test_cancelling_midway_keeps_what_is_done(tmp_path, within):
-    addScans("first", "second", "third")
-    done, asked = [], []
-
-    def cancelled():
-        """From the start of the second volume, or in the middle of it."""
-        asked.extend([1] if done else [])
-        return len(asked) > (4 if within else 0)
-
-    rows = HarmonizeModuleLogic().processScene(
-        tmp_path,
-        method="zscore",
-        report=lambda row, result: done.append((row["volume"], result.outputVolume.GetName())),
-        cancelled=cancelled,
-    )
-    assert done == [("first", "first harmonized")]
-    assert [row["volume"] for row in rows] == ["first"]
-    assert table(tmp_path / "verdicts.csv") == rows
-    assert {row.case for row in FeatureTable.from_csv(tmp_path / "features.csv").rows} == {"first"}
-
-
-def test_values_of_different_settings_do_not_share_a_file(tmp_path):
-    tables = [
-        extract(named(modality), Settings.for_modality(modality), label="before")
-        for modality in (Modality.MR, Modality.PET)
-    ]
-    writeTables([], tables, tmp_path)
-    assert {row.case for row in FeatureTable.from_csv(tmp_path / "features.csv").rows} == {"MR"}
-    assert {row.case for row in FeatureTable.from_csv(tmp_path / "features_2.csv").rows} == {"PET"}
-
-
-def test_an_empty_scene_and_a_folder_that_cannot_be_written_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="no scan to harmonize"):
-        HarmonizeModuleLogic().processScene(method="zscore")
-    addScans("one")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="is a file, not a folder"):
-        HarmonizeModuleLogic().processScene(tmp_path / "file", method="zscore")
-
-
-# ---------------------------------------------------------------- the batch, as a process
-
-
-def runScript(script, *arguments):
-    """As `Slicer --no-main-window --python-script SCRIPT -- ARGUMENTS`, the module not among Slicer's."""
-    return subprocess.run(
-        [sys.executable, "-m", "Testing.harness.script", str(script), "--", *map(str, arguments)],
-        cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
-def writeScan(folder, scan, withStructures=True):
-    """image.nrrd, and its structures as image.seg.nrrd beside it."""
-    folder.mkdir(exist_ok=True)
-    volume, segmentation = scene.nodesFromScan(scan)
-    assert slicer.util.saveNode(volume, str(folder / f"{scan.name}.nrrd"))
-    if withStructures:
-        assert slicer.util.saveNode(segmentation, str(folder / f"{scan.name}.seg.nrrd"))
-    return folder / f"{scan.name}.nrrd"
-
-
-def test_a_batch_of_files_writes_volumes_tables_and_exits_with_what_happened(tmp_path):
-    good = writeScan(tmp_path / "in", named("good"))
-    same = writeScan(tmp_path / "other", named("good", seed=1))
-    bad = tmp_path / "in" / "bad.nrrd"
-    bad.write_text("this is no image")
-    out = tmp_path / "out"
-    done = runScript(
-        BATCH, "--volumes", good, bad, same, "--modality", "MR", "--method", "zscore", "--protect", "GTV", "--out", out
-    )
-    assert done.returncode == 2, done.stderr
-    rows = table(out / "verdicts.csv")
-    assert [(row["volume"], row["outputVolume"]) for row in rows] == [
-        ("in_good", "in_good_harmonized.nrrd"),
-        ("bad", ""),
-        ("other_good", "other_good_harmonized.nrrd"),
-    ]
-    assert "bad.nrrd" in rows[1]["reasons"]
-    assert "1/3 in_good: " in done.stdout
-    for name, source in (("in_good", good), ("other_good", same)):
-        before, after = sitk.ReadImage(str(source)), sitk.ReadImage(str(out / f"{name}_harmonized.nrrd"))
-        assert images.same_grid(before, after)
-        assert after.GetPixelID() == sitk.sitkFloat32
-    assert {row.case for row in FeatureTable.from_csv(out / "features.csv").rows} == {"in_good", "other_good"}
-    assert sorted(f.name for f in out.iterdir()) == sorted(
-        ["verdicts.csv", "features.csv", "in_good_harmonized.nrrd", "other_good_harmonized.nrrd"]
-    )
-
-
-def test_a_batch_of_a_folder_finds_the_segmentations_beside_its_volumes(tmp_path):
-    for name in ("a", "b"):
-        writeScan(tmp_path / "in", named(name, seed=ord(name)))
-    target = tmp_path / "in" / "a.nrrd"
-    out = tmp_path / "out"
-    done = runScript(
-        BATCH, "--folder", tmp_path / "in", "--method", "histogram-matching", "--target", target, "--out", out
-    )
-    assert done.returncode == 0, done.stderr
-    assert [row["volume"] for row in table(out / "verdicts.csv")] == ["a", "b"]
-    assert len(FeatureTable.from_csv(out / "features.csv").rows) == 2 * 2 * 3
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "says"),
-    [
-        (["--folder", ".", "--method", "zscore", "--out", "out"], 2, "has no image file"),
-        (
-            ["--volumes", "a", "b", "--segmentations", "c", "--method", "zscore", "--out", "out"],
-            2,
-            "one for each volume",
-        ),
-        (["--volumes", "a.nrrd", "--method", "zscore", "--out", "file/out"], 4, "nothing can be written"),
-        (["--volumes", "a.nrrd", "--method", "magic", "--out", "out"], 2, "invalid choice"),
-    ],
-)
-def test_a_batch_that_cannot_start_says_why(tmp_path, monkeypatch, capsys, arguments, code, says):
-    from HarmonizeModuleLib import batch
-
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").write_text("")
-    try:
-        found = batch.main(arguments)
-    except SystemExit as stopped:  # argparse
-        found = stopped.code
-    assert found == code
-    assert says in capsys.readouterr().err
-    assert not (tmp_path / "out" / "verdicts.csv").exists()
 
 
 # ---------------------------------------------------------------- sample data and the module's own test

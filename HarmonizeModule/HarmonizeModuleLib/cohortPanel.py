@@ -1,0 +1,372 @@
+"""The cohort section: which scans, from which sites; the run in a process of its own; what came of it."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from pathlib import Path
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from HarmonizeExtension.case import REPORT
+from HarmonizeExtension.cohort_report import check_covariates
+from HarmonizeExtension.errors import Cancelled, InputError
+from HarmonizeExtension.files.manifest import Manifest
+from HarmonizeExtension.scan import Modality
+
+from . import cohortFiles, cohortResults, display, sceneScans
+from .cohortRun import CohortRun
+from .inputsPanel import ROW_HEIGHT
+
+NAME_COLUMN, SEGMENTATION_COLUMN, SITE_COLUMN, VERDICT_COLUMN = range(4)
+ROWS_SHOWN = 10  # beyond that many the table scrolls
+_LOOK_MILLISECONDS = 100  # between two looks at the process
+
+
+class CohortPanel(VTKObservationMixin):
+    """Keeps the table of scans in step with the scene or the manifest, and follows the run.
+
+    start: gives the run that the choices of the whole panel make; raises InputError.
+    """
+
+    def __init__(self, ui, start: Callable[[], CohortRun]):
+        VTKObservationMixin.__init__(self)
+        self.ui, self._start = ui, start
+        self._parameterNode = None
+        self._modality: Modality | None = None
+        self._missing = ""
+        self._run: CohortRun | None = None
+        self._wanted = True  # whether the results shall still come into the scene
+        self._manifest: tuple[tuple, Manifest | InputError] | None = None
+        self._filling = False
+        self._timer = qt.QTimer()
+        # Started anew after each look: a message box that a look opens must not be looked past.
+        self._timer.setSingleShot(True)
+        self._timer.connect("timeout()", self._look)
+        ui.cohortSourceCombo.addItem(_("of this scene"), False)
+        ui.cohortSourceCombo.addItem(_("of a manifest file"), True)
+        header = ui.cohortTable.horizontalHeader()
+        for column in (NAME_COLUMN, SITE_COLUMN):
+            header.setSectionResizeMode(column, qt.QHeaderView.Stretch)
+        for column in (SEGMENTATION_COLUMN, VERDICT_COLUMN):
+            header.setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
+        header.setFixedHeight(ROW_HEIGHT)
+        ui.cohortTable.verticalHeader().hide()
+        ui.cohortTable.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
+        ui.cohortSourceCombo.connect("currentIndexChanged(int)", self._onSource)
+        ui.cohortManifestEdit.connect("currentPathChanged(QString)", self._onManifest)
+        ui.cohortFolderEdit.connect("currentPathChanged(QString)", self._onFolder)
+        ui.cohortTable.connect("itemChanged(QTableWidgetItem*)", self._onItemChanged)
+        ui.cohortSection.connect("contentsCollapsed(bool)", self._onCollapsed)
+        ui.cohortRunButton.connect("clicked(bool)", self._onRun)
+        ui.cohortReportButton.connect("clicked(bool)", self._onReport)
+        ui.cohortShowCombo.connect("activated(int)", self._onShow)
+        self._setRunning(False)
+
+    def setParameterNode(self, parameterNode) -> None:
+        """The parameter node to show; None when the scene closes, which stops the run."""
+        self._parameterNode = parameterNode
+        self.removeObservers()
+        if parameterNode is None:
+            self.stop()
+            return
+        scene = slicer.mrmlScene
+        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent):
+            self.addObserver(scene, event, self._onNodes)
+
+    def refresh(self, modality: Modality | None, missing: str) -> None:
+        """Show what the parameter node says; modality: of the scans, missing: what the method still needs."""
+        self._modality, self._missing = modality, missing
+        p = self._parameterNode
+        if p is None or self.ui.cohortSection.collapsed:
+            return
+        self._filling = True
+        ui, fromManifest = self.ui, p.cohortFromManifest
+        ui.cohortSourceCombo.currentIndex = int(fromManifest)
+        for edit, path in ((ui.cohortManifestEdit, p.cohortManifest), (ui.cohortFolderEdit, p.cohortFolder)):
+            if edit.currentPath != path:
+                edit.currentPath = path
+        for widget in (ui.cohortManifestLabel, ui.cohortManifestEdit, ui.cohortKeepLabel, ui.cohortKeepEdit):
+            widget.setVisible(fromManifest)
+        ui.cohortKeepEdit.toolTip = _("Covariates that ComBat keeps; the manifest has: {columns}").format(
+            columns=", ".join(self._manifestEntries()[0].columns if self._manifestEntries() else ()) or _("none")
+        )
+        self._showTable()
+        self._showResult()
+        self._filling = False
+        if self._run is None:
+            reason = self._whyNot()
+            ui.cohortRunButton.enabled = not reason
+            ui.cohortRunButton.toolTip = reason or _("Harmonize, check and measure every scan, and evaluate them all")
+
+    def stop(self) -> None:
+        """Stop the run, where there is one; what is done is kept in its folder, and nothing comes into the scene."""
+        if self._run is not None:
+            self._wanted = False
+            self._run.stop()
+
+    def cleanup(self) -> None:
+        """The panel goes: the process ends by itself, as nobody holds the other end of its input."""
+        self.stop()
+        self._timer.stop()
+        self.removeObservers()
+
+    def source(self) -> dict:
+        """The scans, as the logic takes them."""
+        p = self._parameterNode
+        if p.cohortFromManifest:
+            keep = [name.strip() for name in p.cohortKeep.split(",") if name.strip()]
+            return {"manifest": p.cohortManifest, "keep": keep, "modality": p.modality}
+        return {"volumes": self._chosen(), "modality": self._modality.value}
+
+    # ---------------------------------------------------------------- choices
+
+    def _volumes(self) -> list:
+        """The scans of the scene that are offered."""
+        if self._modality is None:
+            return []
+        return sceneScans.scansToHarmonize(self._modality, self._parameterNode.targetVolume)
+
+    def _chosen(self) -> list:
+        left = list(self._parameterNode.cohortLeftOut)
+        return [volume for volume in self._volumes() if volume.GetID() not in left]
+
+    def _readManifest(self) -> Manifest:
+        """The chosen manifest, read anew only when the file has changed. Raises InputError."""
+        path = Path(self._parameterNode.cohortManifest)
+        key = (str(path), path.stat().st_mtime_ns if path.is_file() else 0)
+        if self._manifest is None or self._manifest[0] != key:
+            try:
+                found = Manifest.read(path, images=False)
+            except InputError as error:
+                found = error
+            self._manifest = key, found
+        if isinstance(self._manifest[1], InputError):
+            raise self._manifest[1]
+        return self._manifest[1]
+
+    def _manifestEntries(self) -> tuple:
+        """The lines of the chosen manifest; none where it cannot be read."""
+        try:
+            return self._readManifest().entries if self._parameterNode.cohortManifest else ()
+        except InputError:
+            return ()
+
+    def _manifestError(self) -> str:
+        """What is wrong with the manifest, as a sentence; empty where it can be used, with what is to be kept of it."""
+        if not self._parameterNode.cohortManifest:
+            return _("Choose a manifest")
+        try:
+            manifest = self._readManifest()
+            check_covariates(manifest, self.source()["keep"])
+        except InputError as error:
+            return str(error)
+        return ""
+
+    def _whyNot(self) -> str:
+        p = self._parameterNode
+        if p.cohortFromManifest:
+            problem = self._manifestError()
+        elif self._modality is None:
+            problem = _("Choose a scan above, and its modality; the cohort takes the scans of that modality")
+        else:
+            problem = "" if self._chosen() else _("There is no scan to harmonize; load some, or tick them")
+        return problem or self._missing or ("" if p.cohortFolder else _("Choose an output folder"))
+
+    def _onNodes(self, caller=None, event=None) -> None:
+        if not slicer.mrmlScene.IsBatchProcessing() and self._run is None:
+            self.refresh(self._modality, self._missing)
+
+    def _onCollapsed(self, collapsed) -> None:
+        self.refresh(self._modality, self._missing)
+
+    def _onSource(self, index=None) -> None:
+        if self._parameterNode is not None and not self._filling:
+            self._parameterNode.cohortFromManifest = self.ui.cohortSourceCombo.currentData
+
+    def _onManifest(self, path) -> None:
+        if self._parameterNode is not None and not self._filling:
+            self._parameterNode.cohortManifest = path
+
+    def _onFolder(self, path) -> None:
+        if self._parameterNode is not None and not self._filling:
+            self._parameterNode.cohortFolder = path
+
+    def _onItemChanged(self, item) -> None:
+        """A scan was ticked or its site was typed; the nodes remember it."""
+        p = self._parameterNode
+        if p is None or self._filling or p.cohortFromManifest:
+            return
+        volumeID = self.ui.cohortTable.item(item.row(), NAME_COLUMN).data(qt.Qt.UserRole)
+        if item.column() == SITE_COLUMN:
+            sceneScans.setSite(slicer.mrmlScene.GetNodeByID(volumeID), item.text())
+            self.refresh(self._modality, self._missing)
+        elif item.column() == NAME_COLUMN:
+            others = [other for other in p.cohortLeftOut if other != volumeID]
+            p.cohortLeftOut = others if item.checkState() == qt.Qt.Checked else [*others, volumeID]
+
+    # ---------------------------------------------------------------- the table
+
+    def _showTable(self) -> None:
+        """A row for each scan: what it is called, its segmentation, its site, and how the last run ended for it."""
+        p, table = self._parameterNode, self.ui.cohortTable
+        verdicts = {row["case"]: row for row in self._rows()}
+        rows = self._rowsOfManifest() if p.cohortFromManifest else self._rowsOfScene()
+        table.setRowCount(len(rows))
+        for row, (case, volumeID, segmentation, site) in enumerate(rows):
+            verdict = verdicts.get(case, {})
+            texts = (case, segmentation, site, verdict.get("status", ""))
+            for column, text in enumerate(texts):
+                item = self._item(row, column)
+                item.setText(text)
+                item.setToolTip(verdict.get("reasons", "") if column == VERDICT_COLUMN else text)
+            editable = qt.Qt.ItemIsEnabled | qt.Qt.ItemIsEditable
+            self._item(row, SITE_COLUMN).setFlags(editable if volumeID else qt.Qt.ItemIsEnabled)
+            name = self._item(row, NAME_COLUMN)
+            name.setData(qt.Qt.UserRole, volumeID)
+            checkable = qt.Qt.ItemIsUserCheckable if volumeID else qt.Qt.NoItemFlags
+            name.setFlags(qt.Qt.ItemIsEnabled | checkable)
+            if volumeID:
+                name.setCheckState(qt.Qt.Unchecked if volumeID in p.cohortLeftOut else qt.Qt.Checked)
+            else:
+                name.setData(qt.Qt.CheckStateRole, None)
+        rowsAndHeader = 1 + min(max(len(rows), 1), ROWS_SHOWN)
+        table.setFixedHeight(ROW_HEIGHT * rowsAndHeader + 2 * table.frameWidth)
+
+    def _rowsOfScene(self) -> list[tuple[str, str, str, str]]:
+        """(case, volume ID, segmentation, site)"""
+        volumes = self._volumes()
+        cases = cohortFiles.sceneCases(volumes, self._modality) if volumes else []
+        return [
+            (case.name, case.volume.GetID(), case.segmentation.GetName() if case.segmentation else "", case.site)
+            for case in cases
+        ]
+
+    def _rowsOfManifest(self) -> list[tuple[str, str, str, str]]:
+        """(case, "", segmentation, site)"""
+        return [
+            (entry.case, "", ", ".join(path.name for path in entry.segmentation), entry.site or _("by its tags"))
+            for entry in self._manifestEntries()
+        ]
+
+    def _item(self, row: int, column: int):
+        """The cell, made where there is none; cells stay, since one may just be telling that it was ticked."""
+        item = self.ui.cohortTable.item(row, column)
+        if item is None:
+            item = qt.QTableWidgetItem()
+            item.setFlags(qt.Qt.ItemIsEnabled)
+            self.ui.cohortTable.setItem(row, column, item)
+        return item
+
+    # ---------------------------------------------------------------- the run
+
+    def _onRun(self, checked=None) -> None:
+        """Run; while it runs the same button stops."""
+        if self._run is not None:
+            self._run.stop()
+            self.ui.cohortRunButton.enabled = False
+            self._say(_("Stopping; what is done is kept"))
+            return
+        with slicer.util.tryWithErrorDisplay(_("The cohort was not harmonized.")):
+            self._run, self._wanted = self._start(), True
+        if self._run is not None:
+            self._setRunning(True)
+            self._timer.start(0)
+
+    def _look(self) -> None:
+        """Let the run make a step, and bring what came of it into the scene when it has ended."""
+        goesOn, outcome = False, ""
+        try:
+            with slicer.util.tryWithErrorDisplay(_("The cohort was not harmonized.")):
+                goesOn, outcome = self._step()
+        finally:
+            if goesOn:
+                self._timer.start(_LOOK_MILLISECONDS)
+            else:
+                self._run = None
+                self._setRunning(False)
+                self._say(outcome)
+                self.refresh(self._modality, self._missing)
+
+    def _step(self) -> tuple[bool, str]:
+        """Whether the run goes on, and else its outcome in words."""
+        stopped = _("Stopped; what is done is kept, and Run continues.")
+        try:
+            if self._run.step():
+                fraction, text = self._run.progress
+                self.ui.cohortProgressBar.value = int(100 * fraction)
+                if self.ui.cohortRunButton.enabled:  # else it is being stopped
+                    self._say(text)
+                return True
+            if not self._wanted:
+                return False, stopped
+            result = self._run.result()
+        except Cancelled:
+            return False, stopped
+        self._show((*result.charts, result.casesTable)[0])
+        return False, _("Done: {folder}").format(folder=result.folder)
+
+    def _setRunning(self, running: bool) -> None:
+        ui = self.ui
+        for widget in (
+            ui.cohortSourceCombo, ui.cohortManifestEdit, ui.cohortTable, ui.cohortKeepEdit, ui.cohortFolderEdit,
+            ui.cohortProcessesSpinBox,
+        ):  # fmt: skip
+            widget.enabled = not running
+        ui.cohortRunButton.text = _("Stop") if running else _("Run cohort")
+        ui.cohortRunButton.toolTip = _("Stop; what is done is kept, and the next run continues")
+        ui.cohortRunButton.enabled = running
+        ui.cohortProgressBar.setVisible(running)
+        ui.cohortProgressBar.value = 0
+        self._say("")
+
+    def _say(self, text: str) -> None:
+        self.ui.cohortProgressLabel.text = text
+        self.ui.cohortProgressLabel.setVisible(bool(text))
+
+    # ---------------------------------------------------------------- the results
+
+    def _folder(self) -> Path:
+        return Path(self._parameterNode.cohortFolder).absolute() / cohortFiles.RESULTS
+
+    def _nodes(self) -> list:
+        """What there is to look at, plots first."""
+        if not self._parameterNode.cohortFolder:
+            return []
+        classes = ("vtkMRMLPlotChartNode", "vtkMRMLTableNode")
+        return [node for name in classes for node in cohortResults.nodesOf(self._folder(), name)]
+
+    def _rows(self) -> list[dict[str, str]]:
+        """Case, status and reasons of the last run in the chosen folder that is in the scene."""
+        return cohortResults.verdicts(self._folder()) if self._parameterNode.cohortFolder else []
+
+    def _showResult(self) -> None:
+        ui, nodes, rows = self.ui, self._nodes(), self._rows()
+        statuses = [row["status"] for row in rows]
+        counts = [f"{statuses.count(status)} {status}" for status in cohortResults.STATUSES if status in statuses]
+        text = _("{count} scans: {counts}").format(count=len(rows), counts=", ".join(counts))
+        notes = cohortResults.notes(self._folder()) if rows else []
+        more = "".join(f"<br>• {html.escape(note)}" for note in notes)
+        ui.cohortResultLabel.text = f"<b>{html.escape(text)}</b>{more}"
+        for widget in (ui.cohortResultLabel, ui.cohortShowLabel, ui.cohortShowCombo, ui.cohortReportButton):
+            widget.setVisible(bool(rows))
+        combo, entries = ui.cohortShowCombo, [(node.GetName(), node.GetID()) for node in nodes]
+        if [(combo.itemText(i), combo.itemData(i)) for i in range(combo.count)] != entries:
+            combo.clear()
+            for name, nodeID in entries:
+                combo.addItem(name, nodeID)
+        ui.cohortReportButton.enabled = bool(rows) and (self._folder() / REPORT).is_file()
+
+    def _onShow(self, index=None) -> None:
+        with slicer.util.tryWithErrorDisplay(_("The result could not be shown.")):
+            self._show(slicer.mrmlScene.GetNodeByID(self.ui.cohortShowCombo.currentData))
+
+    @staticmethod
+    def _show(node) -> None:
+        (display.showChart if node.IsA("vtkMRMLPlotChartNode") else display.showTable)(node)
+
+    def _onReport(self, checked=None) -> None:
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self._folder() / REPORT)))

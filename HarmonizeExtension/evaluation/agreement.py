@@ -35,11 +35,15 @@ def concordance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class StratumCount:
-    """Of the regions whose mean lies in a range of HU: how many features are reproducible, and which."""
+    """Of the regions whose mean lies in a range of HU: how many features are reproducible, and which.
+
+    ccc: (features,); features: how many have one; share: of these, NaN where none has.
+    """
 
     low_hu: float
     high_hu: float
     regions: int
+    features: int
     reproducible: int
     share: float
     ccc: np.ndarray
@@ -55,7 +59,8 @@ def reproducible_by_stratum(
     """Features with CCC above `threshold`, counted apart for regions of each range of HU (RadiomicGAN, Table 1).
 
     first, second: (regions, features) of the same regions on two images; mean_hu: (regions,), of the standard image.
-    A stratum with fewer than three regions has NaN for every CCC and a count of 0.
+    A stratum with fewer than three regions has NaN for every CCC and the share; a feature that varies in neither image
+    has NaN as well, and does not count.
     """
     first, second, mean_hu = (np.asarray(x, dtype=float) for x in (first, second, mean_hu))
     counts = []
@@ -63,8 +68,9 @@ def reproducible_by_stratum(
         inside = (mean_hu >= low) & (mean_hu <= high)
         enough = inside.sum() >= 3
         ccc = concordance(first[inside], second[inside]) if enough else np.full(first.shape[1], np.nan)
-        good = int(np.sum(ccc > threshold))
-        counts.append(StratumCount(low, high, int(inside.sum()), good, good / len(ccc), ccc))
+        known, good = int(np.isfinite(ccc).sum()), int(np.sum(ccc > threshold))
+        share = good / known if known else float("nan")
+        counts.append(StratumCount(low, high, int(inside.sum()), known, good, share, ccc))
     return counts
 
 

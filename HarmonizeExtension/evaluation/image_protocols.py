@@ -5,58 +5,61 @@ Both read the scans of a manifest. A column `harmonized` names the result of eac
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
-from .. import images
 from ..errors import InputError
 from ..files.manifest import Entry, Manifest
-from ..files.reading import read_scan
-from ..files.writing import inside
 from ..progress import CancelCheck, Progress, stop_if
-from ..scan import Scan
+from ..scan import Modality, Scan
 from . import figures
-from .image_quality import histogram_distance, image_quality, ssim_of_slices
+from .case_images import arms as arms_of
+from .case_images import check_same_grid, read_case, read_truth
+from .image_quality import HU_WINDOW, histogram_distance, image_quality, range_of, ssim_of_slices
 from .results import Answer, Table
-from .study import AFTER, BEFORE
 from .uniformity import RADIUS_MM, SphereNoise, liver_noise, noise_gap
 
-TRUTH, HARMONIZED = "truth", "harmonized"
 WHOLE = "whole image"
 LIVER = "liver"
 _WINDOW = "uniform 7"
+_BETTER = {
+    "SSIM": "↑",
+    "SSIM by slice": "↑",
+    "PSNR (dB)": "↑",
+    "NRMSE": "↓",
+    "Jensen-Shannon": "↓",
+    "earth mover": "↓",
+}
 
 
 def image_quality_protocol(manifest: Manifest, structure: str, progress: Progress, cancelled: CancelCheck) -> Answer:
     """Each image against the true one of the column `truth`: over all voxels and inside each structure.
 
-    SSIM (cubes of the volume, and squares of the axial slices), PSNR, NRMSE, and the distance of the histograms; all
-    with the range of the true image inside the mask, which is stated. structure: only this one, where given.
-    Raises InputError for a manifest without truth and for images on different grids.
+    SSIM (cubes of the volume, and squares of the axial slices), PSNR, NRMSE, and the distance of the histograms. Their
+    range, which is stated, is that of the whole true image, in CT the width of the window from -1024 to 1000 HU.
+    structure: only this one, where given. Raises InputError for a manifest without truth and for images on different
+    grids.
     """
-    if TRUTH not in manifest.column_names():
-        raise InputError(f"'{manifest.path}' has no column '{TRUTH}'; name the true image of each case there")
     rows, slices, notes = [], {}, []
     for number, entry in enumerate(manifest.entries):
         stop_if(cancelled)
         progress(number / len(manifest.entries), f"Image quality: {entry.case}")
-        scan = _scan(entry)
-        truth = _other(manifest, entry, scan, TRUTH)
+        scan = read_case(entry)
+        truth = read_truth(manifest, entry, scan)
         masks = {name: one.array for name, one in scan.structures.items() if structure in ("", name)}
         if structure and structure not in masks:
             raise InputError(f"'{entry.case}' has no structure '{structure}'; it has: {', '.join(scan.structures)}")
-        flat = [name for name, mask in masks.items() if not mask.any() or np.ptp(truth.array[mask]) == 0]
-        notes += [f"left out, the truth of '{entry.case}' is constant inside '{name}'" for name in flat]
-        masks = {name: mask for name, mask in masks.items() if name not in flat}
-        for arm, image in _arms(manifest, entry, scan):
+        empty = [name for name, mask in masks.items() if not mask.any()]
+        notes += [f"left out, empty in '{entry.case}': '{name}'" for name in empty]
+        masks = {name: mask for name, mask in masks.items() if name not in empty}
+        data_range = _data_range(truth)
+        for arm, image in arms_of(entry, scan):
+            check_same_grid(image, truth)
             for where, mask in {WHOLE: None, **masks}.items():
-                quality = image_quality(truth.array, image.array, mask, window=_WINDOW)
-                inside_mask = (slice(None),) * 3 if mask is None else mask
-                apart = histogram_distance(truth.array[inside_mask], image.array[inside_mask])
+                quality = image_quality(truth.array, image.array, mask, data_range, _WINDOW)
+                inside = (slice(None),) * 3 if mask is None else mask
+                apart = histogram_distance(truth.array[inside], image.array[inside])
                 rows.append(
                     (
                         entry.case,
@@ -74,25 +77,25 @@ def image_quality_protocol(manifest: Manifest, structure: str, progress: Progres
                     )
                 )
                 if where == WHOLE:
-                    slices[entry.case, arm] = ssim_of_slices(
-                        truth.array, image.array, quality.data_range, window=_WINDOW
-                    )
+                    slices[entry.case, arm] = ssim_of_slices(truth.array, image.array, data_range, window=_WINDOW)
     columns = ("SSIM", "SSIM by slice", "PSNR (dB)", "NRMSE", "Jensen-Shannon", "earth mover")
     arms, places = (tuple(dict.fromkeys(row[i] for row in rows)) for i in (3, 2))
     summary, ssims = [], {}
     for where in places:
-        chosen = {arm: np.array([r[4:10] for r in rows if r[2] == where and r[3] == arm], dtype=float) for arm in arms}
+        chosen = {arm: np.array([r[4:11] for r in rows if r[2] == where and r[3] == arm], dtype=float) for arm in arms}
         ssims |= {f"{where}\n{arm}": values[:, 0] for arm, values in chosen.items()}
         for (i, name), (arm, values) in itertools.product(enumerate(columns), chosen.items()):
-            finite = values[np.isfinite(values[:, i]), i]  # equal images have an infinite PSNR
-            mean = float(finite.mean()) if len(finite) else float("nan")
-            sd = float(finite.std(ddof=1)) if len(finite) > 1 else float("nan")
-            summary.append((where, name, arm, len(finite), mean, sd))
+            finite = values[np.isfinite(values[:, i])]  # equal images have an infinite PSNR
+            mean = float(finite[:, i].mean()) if len(finite) else float("nan")
+            sd = float(finite[:, i].std(ddof=1)) if len(finite) > 1 else float("nan")
+            # Histograms are compared without a range.
+            mean_range = float(finite[:, -1].mean()) if len(finite) and i < 4 else float("nan")
+            summary.append((where, f"{name} {_BETTER[name]}", arm, len(finite), mean, sd, mean_range))
     tables = (
         Table(
             "image-quality",
-            "Mean over cases, where a figure is finite",
-            ("inside", "figure", "arm", "cases", "mean", "sd"),
+            "Mean over cases; ↑ higher is better, ↓ lower is better",
+            ("inside", "figure", "arm", "cases", "mean", "sd", "range"),
             tuple(summary),
         ),
         Table(
@@ -109,8 +112,8 @@ def image_quality_protocol(manifest: Manifest, structure: str, progress: Progres
         "image-quality-slices": _slices_of_the_worst(slices, arms),
     }
     notes = (
-        f"SSIM: window {_WINDOW} (voxels); range: largest minus smallest intensity of the true image inside the mask, "
-        "for SSIM, PSNR and NRMSE. Jensen-Shannon distance in [0, 1].",
+        f"Range of SSIM (window {_WINDOW}, voxels), PSNR and NRMSE: in CT {np.ptp(HU_WINDOW):g} HU, else largest minus "
+        "smallest intensity of the whole true image, whichever structure is looked at; the mean over cases is shown.",
         *notes,
     )
     return Answer(tables, drawn, notes)
@@ -129,7 +132,7 @@ def liver_noise_protocol(manifest: Manifest, structure: str, progress: Progress,
         stop_if(cancelled)
         progress(number / len(manifest.entries), f"Liver noise: {entry.case}")
         try:
-            found += [(entry, arm, liver_noise(scan, liver)) for arm, scan in _arms(manifest, entry, _scan(entry))]
+            found += [(entry, arm, liver_noise(scan, liver)) for arm, scan in arms_of(entry, read_case(entry))]
         except InputError as error:
             failed.append(f"left out, '{entry.case}': {error}")
     if not found:
@@ -180,30 +183,8 @@ def liver_noise_protocol(manifest: Manifest, structure: str, progress: Progress,
     return Answer(tuple(tables), drawn, notes)
 
 
-def _scan(entry: Entry) -> Scan:
-    scan = read_scan(entry.image, entry.modality, list(entry.segmentation) or None, entry.case, entry.units or None)
-    if entry.structure and len(scan.structures) == 1:
-        (only,) = scan.structures.values()
-        return dataclasses.replace(scan, structures={entry.structure: dataclasses.replace(only, name=entry.structure)})
-    return scan
-
-
-def _arms(manifest: Manifest, entry: Entry, scan: Scan) -> Iterator[tuple[str, Scan]]:
-    yield BEFORE, scan
-    if entry.columns.get(HARMONIZED):
-        yield AFTER, _other(manifest, entry, scan, HARMONIZED)
-
-
-def _other(manifest: Manifest, entry: Entry, scan: Scan, column: str) -> Scan:
-    """The image that another column names, on the grid and with the structures of the scan."""
-    text = entry.columns[column]
-    if not text:
-        raise InputError(f"'{manifest.path}', line {entry.line}: the column '{column}' is empty")
-    path: Path = inside(manifest.path.parent, text)
-    other = read_scan(path, scan.modality, name=f"{entry.case}, {column}", units=scan.units or None)
-    if not images.same_grid(other.image, scan.image):
-        raise InputError(f"'{text}' is not on the grid of the image of '{entry.case}'; resample one to the other")
-    return dataclasses.replace(other, structures=scan.structures)
+def _data_range(truth: Scan) -> float:
+    return float(np.ptp(HU_WINDOW)) if truth.modality is Modality.CT else range_of(truth.array)
 
 
 def _slices_of_the_worst(slices: dict[tuple[str, str], np.ndarray], arms: tuple[str, ...]) -> figures.Figure:

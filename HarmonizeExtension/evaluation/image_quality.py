@@ -18,6 +18,8 @@ from ..errors import InputError
 
 _K1, _K2 = 0.01, 0.03  # Wang et al., section III.B
 
+HU_WINDOW = (-1024.0, 1000.0)  # whose width is the data range of CT (Selim et al. 2021, section 3)
+
 # How many voxels a window reaches to each side; that far from the image's border SSIM is not defined.
 _REACH = {"uniform 7": 3, "gaussian 1.5": 5}
 WINDOWS = tuple(_REACH)
@@ -111,12 +113,16 @@ def nrmse(reference: np.ndarray, image: np.ndarray, data_range: float, mask: np.
     return float(np.sqrt(np.mean((x - y) ** 2)) / data_range)
 
 
-def range_of(reference: np.ndarray, mask: np.ndarray | None = None) -> float:
-    """Largest minus smallest intensity of the reference inside the mask: the data range where no other is agreed on."""
-    values = np.asarray(reference, dtype=float)[slice(None) if mask is None else np.asarray(mask, bool)]
-    if not values.size or np.ptp(values) == 0:
-        raise InputError("the reference is constant inside the mask; give a data range")
-    return float(np.ptp(values))
+def range_of(reference: np.ndarray) -> float:
+    """Largest minus smallest intensity of the whole reference: the data range where no other is agreed on.
+
+    Of the whole, whichever structure is measured: the range inside a nearly flat one is its noise, and the peak
+    signal-to-noise ratio to that would be negative in a good image.
+    """
+    span = float(np.ptp(np.asarray(reference, dtype=float)))
+    if not span > 0:
+        raise InputError("the reference image is constant; give a data range")
+    return span
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,8 +148,8 @@ def image_quality(
     data_range: float | None = None,
     window: str = "uniform 7",
 ) -> ImageQuality:
-    """All figures inside the mask; without a data range that of the reference inside the mask is taken, and stated."""
-    span = range_of(reference, mask) if data_range is None else float(data_range)
+    """All figures inside the mask; without a data range that of the whole reference is taken, and stated."""
+    span = range_of(reference) if data_range is None else float(data_range)
     return ImageQuality(
         ssim(reference, image, span, mask, window),
         ssim(reference, image, span, mask, window, per_slice=True),

@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import InputError
 from ..files.manifest import Manifest
 from ..progress import CancelCheck, Progress, never, silent
-from . import image_protocols, patient_protocols, site_protocols
+from . import image_protocols, patient_protocols, reproducibility, site_protocols
 from .results import Answer, ProtocolResult
 from .study import Study
 
@@ -84,6 +84,14 @@ PROTOCOLS = (
         "Wang et al., IEEE Trans Image Process 2004",
         "columns image and truth; harmonized and segmentation where there are any",
         image_protocols.image_quality_protocol,
+        from_images=True,
+    ),
+    Protocol(
+        "reproducibility",
+        "How many CT features are the same in the true image",
+        "Selim et al., 2021, section 4.1, Table 1; Lin, Biometrics 1989",
+        "columns image and truth, CT; harmonized and segmentation where there are any",
+        reproducibility.reproducibility_protocol,
         from_images=True,
     ),
     Protocol(

@@ -3,8 +3,9 @@
     case,image,segmentation,modality,site,age,outcome
     P001,P001/T1.nii.gz,P001/GTV.nii.gz,MR,Siemens 3T,63,1
 
-Only `case` must be there; what else is needed depends on what the manifest is for. Paths are relative to the manifest.
-Columns other than those of `Entry` are covariates or pairings, and are kept as text.
+Only `case` must be there; what else is needed depends on what the manifest is for. Paths (image, segmentation, truth,
+harmonized) are relative to the manifest. Columns other than those of `Entry` are covariates or pairings, and are kept
+as text.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from .reading import UNITS_OF
 from .tags import is_dicom
 from .writing import inside, replacing
 
-KNOWN = ("case", "image", "segmentation", "structure", "modality", "units", "site", "outcome")
+COMPARED = ("truth", "harmonized")  # images that `image` is held against
+KNOWN = ("case", "image", "segmentation", "structure", "modality", "units", "site", "outcome", *COMPARED)
 _OUTCOMES = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": None}
 # Case names become folders, on every system.
 _NO_FOLDER_NAME = re.compile(r'[/\\:*?"<>|\x00-\x1f]|^[.\s]|[.\s]$')
@@ -41,7 +43,9 @@ class Entry:
     image: as `read_scan` takes it; None where the manifest has no image.
     segmentation: files, none or several. structure: what to call the one structure of a mask without names.
     modality, units: where the files do not say them. site: scanner, protocol or centre; empty where not known.
-    outcome: of the patient, None where not known. columns: the text of all other columns.
+    outcome: of the patient, None where not known.
+    truth: the image as it ought to be; harmonized: what was made of it; None where there is none.
+    columns: the text of all other columns.
     """
 
     line: int
@@ -53,6 +57,8 @@ class Entry:
     units: str = ""
     site: str = ""
     outcome: bool | None = None
+    truth: Path | None = None
+    harmonized: Path | None = None
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -68,7 +74,8 @@ class Manifest:
         """Read and check a manifest.
 
         outside: True allows paths that lead out of the manifest's folder.
-        images: whether every line must name an image, which is then looked for; False where nobody opens a path.
+        images: whether every line must name an image, which is then looked for, as is every other image that is named;
+            False where nobody opens a path.
         Raises InputError that lists every problem with its line.
         """
         path = Path(path)
@@ -183,22 +190,17 @@ def _entry(number: int, texts: Mapping[str, str], folder: Path, outside: bool, i
     if outcome is ...:
         problems.append(f"outcome '{texts['outcome']}' is neither 1 nor 0 (nor empty for unknown)")
         outcome = None
-    image, segmentation = None, []
-    try:
-        if texts.get("image"):
-            image = _path(texts["image"], folder, outside)
-        elif images:
-            problems.append("there is no image")
-        segmentation = [
-            _path(part.strip(), folder, outside) for part in texts.get("segmentation", "").split(";") if part.strip()
-        ]
-    except InputError as error:
-        problems.append(str(error))
+    image, *compared = (_path(texts.get(name, ""), folder, outside, problems) for name in ("image", *COMPARED))
+    parts = [part.strip() for part in texts.get("segmentation", "").split(";")]
+    segmentation = [path for part in parts if (path := _path(part, folder, outside, problems))]
     if images:
+        problems += ["there is no image"] if not texts.get("image") else []
         problems += [f"there is no segmentation '{path}'" for path in segmentation if not path.exists()]
         if image is not None:
             modality, wrong = _look_at(image, modality)
             problems += wrong
+        if modality is not None:  # else it was said of the image, and is the same for these
+            problems += [text for path in compared if path for text in _look_at(path, modality)[1]]
     others = {name: text for name, text in texts.items() if name not in KNOWN}
     return Entry(
         number,
@@ -210,22 +212,25 @@ def _entry(number: int, texts: Mapping[str, str], folder: Path, outside: bool, i
         units,
         texts.get("site", ""),
         outcome,
+        *compared,
         others,
     ), problems
 
 
-def _path(text: str, folder: Path, outside: bool) -> Path:
-    """A path of the manifest; InputError where it leaves the folder and may not."""
-    if outside:
-        return folder / text
+def _path(text: str, folder: Path, outside: bool, problems: list[str]) -> Path | None:
+    """A path of the manifest; None for an empty cell, and, as a problem, where it leaves the folder and may not."""
+    if not text:
+        return None
     try:
-        inside(folder, text)
+        if not outside:
+            inside(folder, text)
     except InputError:
         reason = "is not relative" if Path(text).is_absolute() or PureWindowsPath(text).anchor else "leads out of it"
-        raise InputError(
+        problems.append(
             f"'{text}' {reason}: paths are relative to the manifest's folder; move the file there, or allow paths "
             "outside (--outside)"
-        ) from None
+        )
+        return None
     return folder / text
 
 

@@ -22,16 +22,15 @@ sys.path.insert(0, str(ROOT))
 
 from HarmonizeExtension import images  # noqa: E402
 from HarmonizeExtension.body import body_mask  # noqa: E402
+from HarmonizeExtension.evaluation.agreement import HU_STRATA, reproducible_by_stratum  # noqa: E402
+from HarmonizeExtension.evaluation.cubes import features_of_cubes, place_cubes  # noqa: E402
 from HarmonizeExtension.methods.kernel_matching import KernelMatching  # noqa: E402
 from HarmonizeExtension.methods.resolution_matching import ResolutionMatching  # noqa: E402
 from HarmonizeExtension.physics.pet_resolution import gaussian_blur  # noqa: E402
-from HarmonizeExtension.radiomics.extraction import extract  # noqa: E402
 from HarmonizeExtension.radiomics.settings import Settings  # noqa: E402
-from HarmonizeExtension.scan import Modality, Scan, Structure  # noqa: E402
+from HarmonizeExtension.scan import Modality, Scan  # noqa: E402
 
-HU_RANGES = ((-800, -300), (-100, 250), (300, 800))
 PATCH_MM = (8.0, 8.0, 4.0)  # x, y, z: small enough to fit the thin walls of the phantom
-PATCHES = 40  # of each range
 
 
 def ct_halves(folder: Path, kernel: str) -> list[Scan]:
@@ -52,47 +51,6 @@ def phantom(scan: Scan) -> np.ndarray:
 
 def in_plane(scan: Scan, sigma_mm: float, sigma_slices: float = 0.0) -> Scan:
     return scan.with_array(ndimage.gaussian_filter(scan.array, (sigma_slices, *[sigma_mm / scan.spacing_mm[0]] * 2)))
-
-
-def patches(truth: Scan) -> dict[tuple, list[Structure]]:
-    """Boxes on a regular grid inside the phantom, by the range that their mean HU in the truth lies in."""
-    array, body = truth.array, phantom(truth)
-    size = [max(1, round(mm / s)) for mm, s in zip(PATCH_MM[::-1], truth.spacing_mm[::-1], strict=True)]
-    found: dict[tuple, list] = {hu: [] for hu in HU_RANGES}
-    for corner in np.ndindex(*(2 * (n // s) for n, s in zip(array.shape, size, strict=True))):
-        box = tuple(slice(c * s // 2, c * s // 2 + s) for c, s in zip(corner, size, strict=True))
-        if array[box].shape != tuple(size) or not body[box].all():
-            continue
-        mean = array[box].mean()
-        for hu in HU_RANGES:
-            if hu[0] <= mean <= hu[1]:
-                found[hu].append(box)
-    result = {}
-    for hu, boxes in found.items():
-        chosen = boxes[:: max(1, len(boxes) // PATCHES)][:PATCHES]
-        result[hu] = []
-        for number, box in enumerate(chosen):
-            mask = np.zeros(array.shape, bool)
-            mask[box] = True
-            result[hu].append(Structure(f"{hu} {number}", images.mask_image(mask, truth.image)))
-    return result
-
-
-def feature_values(scan: Scan, structures: list[Structure]) -> np.ndarray:
-    """The 93 features (patches, features)."""
-    settings = Settings.load("ct")
-    measured = Scan(scan.image, scan.modality, {s.name: s for s in structures}, units="HU", name=scan.name)
-    table = extract(measured, settings)
-    names = [name for name in table.rows[0].values if "shape" not in name.lower()]
-    return np.array([[row.values[name] for name in names] for row in table.rows], dtype=float)
-
-
-def reproducible_percent(a: np.ndarray, b: np.ndarray) -> float:
-    """Share of features whose concordance (Lin 1989, population moments) is above 0.85."""
-    covariance = ((a - a.mean(0)) * (b - b.mean(0))).mean(0)
-    spread = a.var(0) + b.var(0) + (a.mean(0) - b.mean(0)) ** 2
-    ccc = np.divide(2 * covariance, spread, out=np.ones_like(spread), where=spread > 0)
-    return 100 * float(np.mean(ccc > 0.85))
 
 
 def ct_rows(source: list[Scan], target: list[Scan], outlines: list[np.ndarray], smoothing: bool):
@@ -124,8 +82,11 @@ def ct_rows(source: list[Scan], target: list[Scan], outlines: list[np.ndarray], 
 
 def ct(folder: Path) -> None:
     soft, bone = ct_halves(folder, "UB_soft"), ct_halves(folder, "YA_bone")
+    settings = Settings.load("ct")
     for title, source, target in (("bone to soft", bone, soft), ("soft to bone", soft, bone)):
-        rois, outlines = [patches(t) for t in target], [phantom(t) for t in target]
+        outlines = [phantom(t) for t in target]
+        cubes = [place_cubes(t, outline, PATCH_MM) for t, outline in zip(target, outlines, strict=True)]
+        mean_hu = np.array([cube.mean_hu for half in cubes for cube in half])
         insert = [
             ndimage.binary_erosion(
                 np.abs(ndimage.median_filter(t.array, (1, 5, 5))) < 200, np.ones((1, 3, 3)), iterations=4
@@ -140,32 +101,26 @@ def ct(folder: Path) -> None:
             ]
             return np.concatenate(parts).std()
 
-        counts = ", ".join(f"{sum(len(r[hu]) for r in rois)} in {hu[0]}..{hu[1]}" for hu in HU_RANGES)
+        def features(scans, cubes=cubes):
+            return np.concatenate([features_of_cubes(s, c, settings)[1] for s, c in zip(scans, cubes, strict=True)])
+
+        counts = ", ".join(f"{np.sum((mean_hu >= a) & (mean_hu <= b))} in {a:g}..{b:g}" for a, b in HU_STRATA)
         print(f"\nCT {title}; truth has noise {noise(target):.2f} HU; patches: {counts}")
         print(f"{'':72}{'MAE (HU)':>26}{'noise':>8}   CCC > 0.85 (%)")
         print(
             f"{'':72}{'phantom':>10}{'insert':>8}{'image':>8}{'(HU)':>8}   "
-            + "".join(f"{f'{a}..{b}':>12}" for a, b in HU_RANGES)
+            + "".join(f"{f'{a:g}..{b:g}':>12}" for a, b in HU_STRATA)
         )
-        truth_features = {
-            hu: np.concatenate([feature_values(t, r[hu]) for t, r in zip(target, rois, strict=True) if r[hu]])
-            for hu in HU_RANGES
-        }
+        truth_features = features(target)
         for name, scans in ct_rows(source, target, outlines, title == "bone to soft"):
             differences = [np.abs(s.array - t.array) for s, t in zip(scans, target, strict=True)]
             outlined = np.concatenate([d[m] for d, m in zip(differences, outlines, strict=True)]).mean()
             inside = np.concatenate([d[m] for d, m in zip(differences, insert, strict=True)]).mean()
             image = np.mean(differences)
-            shares = [
-                reproducible_percent(
-                    np.concatenate([feature_values(s, r[hu]) for s, r in zip(scans, rois, strict=True) if r[hu]]),
-                    truth_features[hu],
-                )
-                for hu in HU_RANGES
-            ]
+            strata = reproducible_by_stratum(features(scans), truth_features, mean_hu)
             print(
                 f"{name:72}{outlined:10.2f}{inside:8.2f}{image:8.2f}{noise(scans):8.2f}   "
-                + "".join(f"{s:12.0f}" for s in shares)
+                + "".join(f"{100 * stratum.share:12.0f}" for stratum in strata)
             )
 
 

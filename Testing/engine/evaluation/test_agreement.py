@@ -112,5 +112,8 @@ def test_reproducible_features_are_counted_by_stratum():
     counts = reproducible_by_stratum(first, second, mean_hu)
     assert [c.regions for c in counts] == [10, 10, 2]
     assert [c.reproducible for c in counts] == [4, 1, 0]
-    assert [c.share for c in counts] == [1.0, 0.25, 0.0]
+    assert [c.share for c in counts] == [1.0, 0.25, pytest.approx(np.nan, nan_ok=True)]
     assert np.isnan(counts[2].ccc).all()
+    first[:, 3] = second[:, 3] = 1.0  # tells nothing, and so does not count
+    lung = reproducible_by_stratum(first, second, mean_hu)[0]
+    assert (lung.features, lung.reproducible) == (3, 3)

@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy import ndimage
 
 from Testing.engine.evaluation.studies import FEATURES, simulated, write_manifest
 
@@ -167,9 +168,9 @@ def test_a_table_is_aligned_and_says_what_is_missing():
     assert table.cells()[0] == ("before", "–")
 
 
-def image_of(array, path):
+def image_of(array, path, spacing=3.0):
     image = sitk.GetImageFromArray(array.astype(np.float32))
-    image.SetSpacing((3.0, 3.0, 3.0))
+    image.SetSpacing((spacing,) * 3)
     sitk.WriteImage(image, str(path))
     return path.name
 
@@ -208,23 +209,36 @@ def test_image_quality_against_the_truth(images):
     summary, cases = result.tables
     mean = {row[:3]: row[4] for row in summary.rows}
     for where in ("whole image", "liver"):
-        assert mean[where, "SSIM", "after"] > mean[where, "SSIM", "before"]
-        assert mean[where, "NRMSE", "after"] < mean[where, "NRMSE", "before"]
+        assert mean[where, "SSIM ↑", "after"] > mean[where, "SSIM ↑", "before"]
+        assert mean[where, "NRMSE ↓", "after"] < mean[where, "NRMSE ↓", "before"]
     psnr = {(row[0], row[3]): row[6] for row in cases.rows if row[2] == "whole image"}
     spread = max(row[10] for row in cases.rows)
     assert spread == pytest.approx(100, abs=2.5)
+    assert {row[1]: row[-1] for row in summary.rows if row[0] == "liver"} == {
+        **dict.fromkeys(("SSIM ↑", "SSIM by slice ↑", "PSNR (dB) ↑", "NRMSE ↓"), pytest.approx(spread)),
+        **dict.fromkeys(("Jensen-Shannon ↓", "earth mover ↓"), pytest.approx(np.nan, nan_ok=True)),
+    }
+    # Inside the nearly flat liver too: the range is that of the whole image.
+    assert min(row[6] for row in cases.rows if row[2] == "liver") > 10
     assert psnr["P7", "before"] == pytest.approx(20 * np.log10(spread / 15), abs=0.2)
     assert psnr["P7", "after"] == pytest.approx(20 * np.log10(spread / 5), abs=0.2)
     assert psnr["P0", "after"] == psnr["P0", "before"]
 
 
-def test_a_structure_in_which_the_truth_is_constant_is_left_out_and_named(images):
+def test_a_structure_without_contrast_is_measured_too(images):
     folder, rows = images
-    image_of(np.pad(np.ones((1, 1, 1)), ((12, 11),) * 3), folder / "P1_liver.nii.gz")
-    rows = [{**row, "truth": "P1_truth.nii.gz"} for row in rows[1:3]]
+    image_of(np.pad(np.ones((1, 1, 1)), ((12, 11),) * 3), folder / "P2_liver.nii.gz")
+    result = protocols.run("image-quality", Manifest.read(write_manifest(folder / "m.csv", rows[1:3])), rng())
+    (row,) = [row for row in result.tables[1].rows if row[0] == "P2" and row[2:4] == ("liver", "after")]
+    assert row[-1] == 1
+    assert row[6] > 10
+
+
+def test_the_range_of_ct_is_that_of_a_window(images):
+    folder, rows = images
+    rows = [{**row, "modality": "CT", "units": "HU"} for row in rows[:2]]
     result = protocols.run("image-quality", Manifest.read(write_manifest(folder / "m.csv", rows)), rng())
-    assert {row[0] for row in result.tables[1].rows if row[2] == "liver"} == {"P2"}
-    assert any("truth of 'P1' is constant inside 'liver'" in note for note in result.notes)
+    assert {row[10] for row in result.tables[1].rows} == {2024.0}
 
 
 def test_image_quality_says_what_does_not_fit(images):
@@ -234,11 +248,11 @@ def test_image_quality_says_what_does_not_fit(images):
         protocols.run("image-quality", Manifest.read(write_manifest(folder / "m.csv", without)), rng())
     image_of(np.arange(20.0**3).reshape(20, 20, 20), folder / "small.nii.gz")
     wrong = [{**rows[0], "truth": "small.nii.gz"}, *rows[1:]]
-    with pytest.raises(InputError, match=r"'small.nii.gz' is not on the grid of the image of 'P0'"):
+    with pytest.raises(InputError, match=r"'P0' is not on the grid of 'P0, truth'"):
         protocols.run("image-quality", Manifest.read(write_manifest(folder / "m.csv", wrong)), rng())
     outside = [{**rows[0], "truth": "../truth.nii.gz"}, *rows[1:]]
-    with pytest.raises(InputError, match="leaves the folder"):
-        protocols.run("image-quality", Manifest.read(write_manifest(folder / "m.csv", outside)), rng())
+    with pytest.raises(InputError, match=r"line 2: '\.\./truth\.nii\.gz' leads out"):
+        Manifest.read(write_manifest(folder / "m.csv", outside))
 
 
 def test_liver_noise_is_compared_between_sites_and_arms(images):
@@ -255,3 +269,73 @@ def test_liver_noise_is_compared_between_sites_and_arms(images):
     assert any("left out, 'P2'" in note for note in result.notes)
     with pytest.raises(InputError, match="no liver could be measured"):
         protocols.run("liver-noise", manifest, rng(), structure="spleen")
+
+
+def test_liver_noise_is_measured_on_a_result_of_another_voxel_size(images):
+    folder, rows = images
+    for row in rows:
+        image = sitk.ReadImage(str(folder / row["image"]))
+        sitk.WriteImage(sitk.Shrink(image, [1, 1, 2]), str(folder / row["harmonized"]))
+    result = protocols.run("liver-noise", Manifest.read(write_manifest(folder / "m.csv", rows)), rng())
+    medians = {row[:2]: row[3] for row in result.tables[0].rows}
+    assert medians["after", "B"] == pytest.approx(15 / 105, rel=0.2)
+
+
+@pytest.fixture
+def blurred(tmp_path):
+    """CT of a body with lung, soft tissue and bone, each textured, as the truth; blurred; and nearly as the truth."""
+    generator = np.random.default_rng(1)
+    hu = np.full((4, 18, 30), -1000.0)
+    hu[:, 2:16, 2:28] = 50
+    hu[:, 4:14, 4:12], hu[:, 4:14, 18:26] = -550, 550
+    texture = ndimage.gaussian_filter(generator.normal(size=hu.shape), 0.7) * ndimage.gaussian_filter(
+        generator.uniform(0, 900, hu.shape), 4
+    )
+    truth = hu + np.where(hu > -1000, texture, 0)
+    rows = [
+        {
+            "case": f"P{i}",
+            "image": image_of(ndimage.gaussian_filter(truth, 1.5), tmp_path / f"P{i}.nii.gz", 2.0),
+            "truth": image_of(truth, tmp_path / f"P{i}_truth.nii.gz", 2.0),
+            "harmonized": image_of(truth + generator.normal(size=hu.shape), tmp_path / f"P{i}_after.nii.gz", 2.0),
+            "segmentation": image_of(hu == 550, tmp_path / f"P{i}_bone.nii.gz", 2.0),
+            "structure": "bone",
+            "modality": "CT",
+            "units": "HU",
+        }
+        for i in range(2)
+    ]
+    return tmp_path, rows
+
+
+def test_reproducible_features_by_range_of_hu(blurred):
+    folder, rows = blurred
+    rows.append({**rows[0], "case": "P2", "harmonized": ""})
+    manifest = Manifest.read(write_manifest(folder / "m.csv", rows))
+    result = protocols.run("reproducibility", manifest, rng())
+    table, by_feature = result.tables
+    share, cubes = ({row[1:4:2]: row[i] for row in table.rows} for i in (6, 2))
+    for tissue in ("lung", "soft tissue", "bone"):
+        assert cubes[tissue, "before"] == cubes[tissue, "after"] >= 16
+        assert share[tissue, "after"] > 90
+        assert share[tissue, "before"] < 60
+    assert "left out, without a harmonized image: P2" in result.notes
+    assert len(by_feature.rows) == 2 * table.rows[0][4]
+    assert {"VoxelVolume"}.isdisjoint(name.split("_")[-1] for name, *_ in by_feature.rows)
+    in_bone = protocols.run("reproducibility", manifest, rng(), structure="bone").tables[0]
+    assert {row[1] for row in in_bone.rows if row[2]} == {"bone"}
+    assert np.isnan([row[6] for row in in_bone.rows if not row[2]]).all()
+
+
+def test_reproducibility_says_what_does_not_fit(blurred):
+    folder, rows = blurred
+    for changes, words in (
+        ({"modality": "MR", "units": ""}, "is MR"),
+        ({"truth": ""}, "no column 'truth'"),
+    ):
+        manifest = Manifest.read(write_manifest(folder / "m.csv", [{**row, **changes} for row in rows]))
+        with pytest.raises(InputError, match=words):
+            protocols.run("reproducibility", manifest, rng())
+    manifest = Manifest.read(write_manifest(folder / "m.csv", rows))
+    with pytest.raises(InputError, match="no structure 'lung'"):
+        protocols.run("reproducibility", manifest, rng(), structure="lung")

@@ -133,6 +133,34 @@ def test_paths_leave_the_folder_only_when_asked(folder):
         assert entry.image.resolve() == beside.resolve()
 
 
+HEADER = "case,image,truth,harmonized,modality"
+
+
+def test_images_to_compare_are_checked_as_the_image_is(folder):
+    (first, second) = Manifest.read(
+        written(folder, "P1,a.nii.gz,a_GTV.nii.gz,,MR", "P2,a.nii.gz,,,MR", header=HEADER)
+    ).entries
+    assert (first.truth, first.harmonized) == (folder / "a_GTV.nii.gz", None)
+    assert (second.truth, second.columns) == (None, {})
+    text = problems(
+        written(
+            folder,
+            "P1,a.nii.gz,gone.nii.gz,../beside.nii.gz,MR",
+            "P2,a.nii.gz,a.nii.gz,manifest.csv,MR",
+            header=HEADER,
+        )
+    )
+    assert "has 3 problems" in text
+    for words in (
+        "line 2: there is no image",
+        "line 2: '../beside.nii.gz' leads out",
+        "no image file that can be read",
+    ):
+        assert words in text
+    entry = Manifest.read(written(folder, "P1,a.nii.gz,,../beside.nii.gz,MR", header=HEADER), outside=True).entries[0]
+    assert entry.harmonized.resolve() == folder.parent / "beside.nii.gz"
+
+
 def test_without_images_the_paths_are_not_looked_at(folder):
     manifest = Manifest.read(written(folder, "P1,../gone.nii.gz,,MR,A,1"), images=False)
     assert manifest.entries[0].site == "A"
@@ -144,6 +172,15 @@ def test_one_modality_of_several(folder):
     assert [entry.case for entry in manifest.of(Modality.PET).entries] == ["P1"]
     with pytest.raises(InputError, match="no CT scan"):
         manifest.of(Modality.CT)
+
+
+def resolved(entry):
+    return dataclasses.replace(
+        entry,
+        image=entry.image.resolve(),
+        segmentation=tuple(path.resolve() for path in entry.segmentation),
+        harmonized=entry.harmonized and entry.harmonized.resolve(),
+    )
 
 
 words = st.text(string.ascii_letters + string.digits + ' ,"-äß', max_size=12).map(str.strip)
@@ -165,6 +202,7 @@ def test_what_is_written_is_read_back_from_another_folder(folder, rows, modality
             modality,
             site=f"{site} site".strip(),
             outcome=outcome,
+            harmonized=folder / "a.nii.gz" if number % 2 else None,
             columns={"note": note},
         )
         for number, (site, note, outcome) in enumerate(rows)
@@ -172,17 +210,6 @@ def test_what_is_written_is_read_back_from_another_folder(folder, rows, modality
     (folder / "deep").mkdir(exist_ok=True)
     Manifest(folder / "manifest.csv", entries).write(folder / "deep" / "copy.csv")
     read = Manifest.read(folder / "deep" / "copy.csv", outside=True).entries
-    resolved = [
-        dataclasses.replace(
-            entry, image=entry.image.resolve(), segmentation=tuple(path.resolve() for path in entry.segmentation)
-        )
-        for entry in read
-    ]
-    assert resolved == [
-        dataclasses.replace(
-            entry, image=entry.image.resolve(), segmentation=tuple(path.resolve() for path in entry.segmentation)
-        )
-        for entry in entries
-    ]
+    assert list(map(resolved, read)) == list(map(resolved, entries))
     with open(folder / "deep" / "copy.csv", newline="", encoding="utf-8") as file:
         assert next(csv.reader(file)) == [*KNOWN, "note"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -57,7 +58,11 @@ def run_on_slices(
 def _openvino(network: torch.nn.Module, shape: tuple[int, ...]) -> Runner:
     import openvino
 
-    model = openvino.convert_model(network, example_input=torch.zeros(shape), input=list(shape))
+    small = torch.zeros(1, shape[1], 32, 32)  # what a network does to a slice does not depend on its size
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about tracing, which is all that OpenVINO needs
+        traced = torch.jit.trace(network.cpu(), small, check_trace=False)
+    model = openvino.convert_model(traced, example_input=small, input=list(shape))
     compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda slices: np.array(compiled(slices)[0])
 

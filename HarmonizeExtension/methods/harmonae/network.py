@@ -26,6 +26,7 @@ from ...networks.blocks import (
 BLOCKS = 4
 STYLE_WIDTH = 256
 MULTIPLE = 4  # the encoder halves y and x twice
+SMALLEST_SIDE = 128  # in pixels of the image, as the classifier halves them five times more
 
 
 class Encoder(nn.Module):
@@ -116,7 +117,7 @@ class Translator(nn.Module):
         super().__init__()
         self.encoder = Encoder(width)
         self.decoder = Decoder(sites, width)
-        self.register_buffer("code", one_hot(torch.tensor([site]), sites), persistent=False)
+        self.register_buffer("scanner", one_hot(torch.tensor([site]), sites), persistent=False)
 
     @classmethod
     def from_weights(cls, weights: Mapping[str, np.ndarray], site: int, sites: int) -> Translator:
@@ -129,4 +130,4 @@ class Translator(nn.Module):
         return network.eval()
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.decoder(self.encoder(image), self.code.expand(image.shape[0], -1))
+        return self.decoder(self.encoder(image), self.scanner.expand(image.shape[0], -1))

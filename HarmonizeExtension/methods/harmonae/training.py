@@ -26,7 +26,7 @@ from ...training.augmentation import shifted_and_turned
 from ...training.simulated_slices import Recipe, draw_slices
 from ...training.system import System
 from .harmonizer import SYSTEM
-from .network import MULTIPLE, Classifier, Decoder, Encoder, one_hot
+from .network import MULTIPLE, SMALLEST_SIDE, Classifier, Decoder, Encoder, one_hot
 
 JUDGED_SLICES = 3  # of each person in a validation
 
@@ -42,8 +42,9 @@ class Settings:
     reconstruction, content, adversarial: weights of the losses.
     translation_mm, rotation_deg: standard deviations of the augmentation. The paper prints 5 cm, a fifth of the field
         of view; 5 mm is taken to be meant.
-    crop: side in pixels of the random square that is cut from each slice, a multiple of 4; 0 takes whole slices, as
-        they are harmonized. Squares learn faster for the same work; end with whole slices, whose statistics differ.
+    crop: side in pixels of the random square that is cut from each slice, a multiple of 4 from 128 on; 0 takes whole
+        slices, as they are harmonized. Squares learn faster for the same work; whole slices, whose statistics differ,
+        should come last.
     workers: processes that draw slices.
     """
 
@@ -69,8 +70,11 @@ class Settings:
             raise InputError("at least two scanners are needed to learn what differs between scanners")
         if self.people < len(self.scanners) or self.validation_people < 1:
             raise InputError("at least one person for each scanner, and one for validation, are needed")
-        if self.crop % MULTIPLE or self.crop < 0:
-            raise InputError(f"crop must be a multiple of {MULTIPLE} pixels, or 0 for whole slices, not {self.crop}")
+        if self.crop and (self.crop % MULTIPLE or self.crop < SMALLEST_SIDE):
+            raise InputError(
+                f"crop must be a multiple of {MULTIPLE} pixels from {SMALLEST_SIDE} on, or 0 for whole slices, "
+                f"not {self.crop}"
+            )
 
 
 def adversarial_loss(logits: Tensor, sites: Tensor) -> Tensor:
@@ -165,6 +169,7 @@ class HarmonaeTraining(System):
         loss = settings.reconstruction * reconstruction + settings.content * kept + settings.adversarial * blind
         return {"loss": loss, "reconstruction": reconstruction, "content": kept, "adversarial": blind}
 
+    @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Slices of held-out people, by every scanner, harmonized to every learnt one and held against that scan.
 

@@ -188,16 +188,7 @@ def test_two_processes_share_the_work_and_continue(tmp_path):
 
     def run(steps):
         subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "torch.distributed.run",
-                "--nproc-per-node=2",
-                "--standalone",
-                PROGRAM,
-                tmp_path,
-                steps,
-            ],
+            [sys.executable, *torchrun, PROGRAM, tmp_path, steps],
             check=True,
             timeout=120,
             env=ONE_THREAD,

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from . import report
-from .case import REPORT
+from .case import REFUSED, REPORT, VOLUME
 from .cohort import CASES, FAILED, PREVIEWS, CaseRecord, Cohort
 from .errors import InputError, OutputError
 from .evaluation import protocols
@@ -101,9 +101,9 @@ def write(
 ) -> dict[str, Path]:
     """Write what belongs to the whole cohort into its folder; returns the path of each.
 
-    report.html; cases.csv with verdicts and the guard's figures; features.csv; manifest.csv with every site, as
-    `harmonize evaluate` takes it; evaluation/ with the protocols' tables and figures by structure, and evaluation.json
-    with all of them as numbers, for programs that draw them anew (`read_evaluations`).
+    report.html; cases.csv with verdicts and the guard's figures; features.csv; manifest.csv with every site and the
+    harmonized images, as `harmonize evaluate` takes it; evaluation/ with the protocols' tables and figures by
+    structure, and evaluation.json with all of them as numbers, for programs that draw them anew (`read_evaluations`).
     The same cohort gives the same bytes. Raises OutputError, Cancelled.
     """
     evaluations = evaluate(cohort, keep, progress, cancelled)
@@ -114,7 +114,7 @@ def write(
             write_text(html(cohort, evaluations, keep), staging / REPORT)
             _write_cases(cohort, staging / CASES_TABLE)
             # Beside the place where it will lie, since its paths are relative.
-            cohort.manifest.write(staging / MANIFEST, cohort.folder)
+            _with_results(cohort).write(staging / MANIFEST, cohort.folder)
             write_json(evaluations, staging / EVALUATIONS)
             if cohort.features.rows:
                 names["features"] = FEATURES
@@ -166,6 +166,18 @@ def _drawn(fields: Mapping) -> Figure:
 
 def _numbers(cells: Sequence) -> tuple:
     return tuple(math.nan if cell is None else cell for cell in cells)
+
+
+def _with_results(cohort: Cohort) -> Manifest:
+    """The manifest with the harmonized image of each case, none where a case failed or its result was not written."""
+
+    def harmonized(case: str) -> Path | None:
+        names = (f"{mark}{VOLUME}.nii.gz" for mark in ("", REFUSED))
+        places = (cohort.folder / CASES / case / name for name in names)
+        return next(filter(Path.exists, places), None)
+
+    entries = (dataclasses.replace(entry, harmonized=harmonized(entry.case)) for entry in cohort.manifest.entries)
+    return dataclasses.replace(cohort.manifest, entries=tuple(entries))
 
 
 def _folder_name(structure: str) -> str:

@@ -2,10 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from Testing.cli.harmonize import harmonize, listing
-from Testing.engine.evaluation.studies import simulated
+from Testing.engine.evaluation.studies import simulated, write_manifest
+
+from HarmonizeExtension.files.manifest import Manifest
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +66,70 @@ def test_what_does_not_fit_is_said_in_a_sentence(cohort, arguments, reason, monk
     assert run.returncode == 2
     assert reason in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def image_of(array, path):
+    image = sitk.GetImageFromArray(array.astype(np.float32))
+    image.SetSpacing((3.0, 3.0, 3.0))
+    sitk.WriteImage(image, str(path))
+    return path.name
+
+
+@pytest.fixture(scope="module")
+def livers(tmp_path_factory):
+    """The folder of a cohort that was run: livers on a dark scanner and a bright one, and one case that cannot be read.
+
+    Their true images lie in a folder of their own, outside of that of the manifest.
+    """
+    folder = tmp_path_factory.mktemp("livers")
+    (folder / "study").mkdir()
+    (folder / "truth").mkdir()
+    grid = np.indices((20, 22, 24)) - 11
+    liver = (grid**2).sum(axis=0) < 8**2
+    rows = []
+    for i in range(5):
+        generator = np.random.default_rng(i)
+        truth = 100.0 * liver + 10 * (np.abs(grid[1]) < 10)
+        scan = (truth + 4 * generator.normal(size=truth.shape)) * (1.0, 2.0)[i % 2]
+        place = folder / "study"
+        rows.append(
+            {
+                "case": f"P{i}",
+                "image": image_of(scan, place / f"P{i}.nii.gz"),
+                "segmentation": image_of(liver, place / f"P{i}_liver.nii.gz"),
+                "structure": "liver",
+                "modality": "MR",
+                "site": "AB"[i % 2],
+                "truth": "../truth/" + image_of(truth, folder / "truth" / f"P{i}.nii.gz"),
+            }
+        )
+    image_of(np.pad(np.ones((1, 1, 1)), ((0, 19), (0, 21), (0, 23))), folder / "study" / "P4_liver.nii.gz")
+    manifest = write_manifest(folder / "study" / "manifest.csv", rows)
+    given = ("--method", "histogram-matching", "--target", folder / "study" / "P0.nii.gz", "--outside")
+    run = harmonize("cohort", manifest, *given, "--out", folder / "out", "--json")
+    assert json.loads(run.stdout)["failed"], run.stdout + run.stderr
+    return folder / "out"
+
+
+def test_the_manifest_of_a_cohort_names_what_was_made(livers):
+    entries = Manifest.read(livers / "manifest.csv", outside=True).entries
+    made = [livers / "cases" / f"P{i}" / "harmonized.nii.gz" for i in range(4)]
+    assert [entry.harmonized for entry in entries] == [*made, None]
+
+
+def test_what_a_cohort_made_is_the_arm_after(livers):
+    run = harmonize("evaluate", "liver-noise", livers / "manifest.csv", "--outside", "--json")
+    assert run.returncode == 0, run.stderr
+    table = json.loads(run.stdout)["tables"][0]
+    assert {tuple(row[:3]) for row in table["rows"]} == {(arm, site, 2) for arm in ("before", "after") for site in "AB"}
+    run = harmonize("evaluate", "image-quality", livers / "manifest.csv", "--outside", "--json")
+    assert run.returncode == 0, run.stderr
+    table = json.loads(run.stdout)["tables"][1]
+    error = {(row[0], row[3]): row[table["header"].index("NRMSE")] for row in table["rows"] if row[2] == "liver"}
+    assert error["P1", "after"] < error["P1", "before"] / 3
+
+
+def test_true_images_elsewhere_are_an_error_with_their_line_unless_allowed(livers):
+    run = harmonize("evaluate", "image-quality", livers.parent / "study" / "manifest.csv")
+    assert run.returncode == 2
+    assert "line 6: '../truth/P4.nii.gz' leads out" in run.stderr

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import os
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +23,10 @@ from ..progress import CancelCheck, Progress, never, part, silent
 MODEL = "model"  # folder of the result inside the training folder
 
 # By name on the command line: the module that has `Settings` and the class of the system.
-SYSTEMS = {"harmonae": ("methods.harmonae.training", "HarmonaeTraining")}
+SYSTEMS = {
+    "harmonae": ("methods.harmonae.training", "HarmonaeTraining"),
+    "paired": ("methods.paired.training", "PairedTraining"),
+}
 
 
 def run(
@@ -55,7 +59,7 @@ def run(
         cancelled,
     )
     answer = dataclasses.asdict(outcome)
-    if outcome.ended != "stopped":
+    if outcome.ended != "stopped" and os.environ.get("RANK", "0") == "0":
         figures = {"validation": dict(outcome.best), "trained_steps": outcome.best_step}
         trained.save_model(Path(folder) / MODEL, figures)
         answer["files"] = {"model": str(Path(folder) / MODEL)}

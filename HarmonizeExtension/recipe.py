@@ -103,11 +103,6 @@ class Recipe:
         """The fields, by name."""
         return dataclasses.asdict(self)
 
-    @classmethod
-    def from_json(cls, fields: Mapping[str, object]) -> Recipe:
-        """The recipe that `to_json` gave."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
-
 
 @functools.lru_cache(maxsize=2)  # a worker of a cohort would read the same reference scan for case after case
 def _harmonizer(method: str, target: str | None, modality: Modality, units: str) -> Harmonizer:

@@ -144,6 +144,11 @@ def _parser() -> argparse.ArgumentParser:
     phantom.add_argument("--diseased", type=float, default=0.0, metavar="SHARE", help="of the people, from 0 to 1")
     phantom.add_argument("--out", required=True, metavar="DIR", help="new folder for manifest, scans and truth")
 
+    train = _command(commands, "train", _train, "train a network as a configuration file says; continues where it was")
+    train.add_argument("system", metavar="SYSTEM", help="such as harmonae")
+    train.add_argument("config", metavar="CONFIG.yaml", help="parts 'schedule' and 'system', see the README")
+    train.add_argument("--out", required=True, metavar="DIR", help="folder for checkpoint, curves and the model")
+
     demo = _command(commands, "demo", _demo, "a simulated case from three scanners, or your own scan, start to end")
     demo.add_argument("--input", metavar="VOLUME", help="your own scan instead of the simulated case")
     demo.add_argument("--segmentation", metavar="SEG", help="its structures")
@@ -388,6 +393,13 @@ def _phantom(options, progress: Progress, cancelled: CancelCheck) -> dict:
         options.out, options.people, scanners, options.seed, options.spacing, options.diseased, progress, cancelled
     )
     return {"scans": options.people * len(scanners), "files": {"manifest": str(manifest)}}
+
+
+def _train(options, progress: Progress, cancelled: CancelCheck) -> dict:
+    from .training import start
+
+    # Ctrl-C is heard at the next report, with a checkpoint written, and not in the middle of one.
+    return start.run(options.system, options.config, options.out, progress, cancelled)
 
 
 def _demo(options, progress: Progress, cancelled: CancelCheck) -> dict:

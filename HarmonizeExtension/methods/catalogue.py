@@ -14,6 +14,7 @@ from ..files.reading import read_scan
 from ..files.volume import read_volume
 from ..scan import Modality, TargetKind
 from .base import Harmonizer, MethodCard
+from .harmonae.harmonizer import Harmonae
 from .kernel_matching import KernelMatching
 from .preparation import BiasFieldCorrection
 from .resolution_matching import ResolutionMatching
@@ -27,6 +28,7 @@ METHODS: tuple[type[Harmonizer], ...] = (
     BiasFieldCorrection,
     KernelMatching,
     ResolutionMatching,
+    Harmonae,
 )
 
 

@@ -150,10 +150,11 @@ class _Run:
             validate = last or self.step % schedule.validate_every == 0
             keep = validate or self.step % schedule.checkpoint_every == 0
             if keep or self.step % schedule.report_every == 0:
-                self._report(progress)
                 wanted = cancelled() or (self.folder / STOP).exists()
                 ended = "stopped" if self._agreed(wanted) else ""
                 keep = keep or bool(ended)
+                # Who asked to stop may raise when told of progress, and the checkpoint is still to be written.
+                self._report(silent if ended else progress)
             if validate:
                 self._validate()
             if keep:

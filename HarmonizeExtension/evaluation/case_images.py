@@ -13,6 +13,14 @@ from ..scan import Scan
 from .study import AFTER, BEFORE
 
 
+def comparable(manifest: Manifest) -> tuple[list[Entry], list[str]]:
+    """The entries that have every image arm, and a note on those left out: arms must rest on the same cases."""
+    harmonized = [entry for entry in manifest.entries if entry.harmonized]
+    chosen = harmonized or list(manifest.entries)
+    left = [entry.case for entry in manifest.entries if entry not in chosen]
+    return chosen, [f"left out, without a harmonized image: {', '.join(left)}"] if left else []
+
+
 def read_case(entry: Entry) -> Scan:
     """The scan of an entry, with its structures."""
     scan = read_scan(entry.image, entry.modality, list(entry.segmentation) or None, entry.case, entry.units or None)

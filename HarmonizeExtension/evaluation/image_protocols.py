@@ -15,7 +15,7 @@ from ..progress import CancelCheck, Progress, stop_if
 from ..scan import Modality, Scan
 from . import figures
 from .case_images import arms as arms_of
-from .case_images import check_same_grid, read_case, read_truth
+from .case_images import check_same_grid, comparable, read_case, read_truth
 from .image_quality import HU_WINDOW, histogram_distance, image_quality, range_of, ssim_of_slices
 from .results import Answer, Table
 from .uniformity import RADIUS_MM, SphereNoise, liver_noise, noise_gap
@@ -41,10 +41,11 @@ def image_quality_protocol(manifest: Manifest, structure: str, progress: Progres
     structure: only this one, where given. Raises InputError for a manifest without truth and for images on different
     grids.
     """
-    rows, slices, notes = [], {}, []
-    for number, entry in enumerate(manifest.entries):
+    chosen, notes = comparable(manifest)
+    rows, slices = [], {}
+    for number, entry in enumerate(chosen):
         stop_if(cancelled)
-        progress(number / len(manifest.entries), f"Image quality: {entry.case}")
+        progress(number / len(chosen), f"Image quality: {entry.case}")
         scan = read_case(entry)
         truth = read_truth(manifest, entry, scan)
         masks = {name: one.array for name, one in scan.structures.items() if structure in ("", name)}
@@ -82,9 +83,11 @@ def image_quality_protocol(manifest: Manifest, structure: str, progress: Progres
     arms, places = (tuple(dict.fromkeys(row[i] for row in rows)) for i in (3, 2))
     summary, ssims = [], {}
     for where in places:
-        chosen = {arm: np.array([r[4:11] for r in rows if r[2] == where and r[3] == arm], dtype=float) for arm in arms}
-        ssims |= {f"{where}\n{arm}": values[:, 0] for arm, values in chosen.items()}
-        for (i, name), (arm, values) in itertools.product(enumerate(columns), chosen.items()):
+        figures_of = {
+            arm: np.array([r[4:11] for r in rows if r[2] == where and r[3] == arm], dtype=float) for arm in arms
+        }
+        ssims |= {f"{where}\n{arm}": values[:, 0] for arm, values in figures_of.items()}
+        for (i, name), (arm, values) in itertools.product(enumerate(columns), figures_of.items()):
             finite = values[np.isfinite(values[:, i])]  # equal images have an infinite PSNR
             mean = float(finite[:, i].mean()) if len(finite) else float("nan")
             sd = float(finite[:, i].std(ddof=1)) if len(finite) > 1 else float("nan")
@@ -127,10 +130,10 @@ def liver_noise_protocol(manifest: Manifest, structure: str, progress: Progress,
     """
     liver = structure or LIVER
     found: list[tuple[Entry, str, SphereNoise]] = []
-    failed = []
-    for number, entry in enumerate(manifest.entries):
+    chosen, failed = comparable(manifest)
+    for number, entry in enumerate(chosen):
         stop_if(cancelled)
-        progress(number / len(manifest.entries), f"Liver noise: {entry.case}")
+        progress(number / len(chosen), f"Liver noise: {entry.case}")
         try:
             found += [(entry, arm, liver_noise(scan, liver)) for arm, scan in arms_of(entry, read_case(entry))]
         except InputError as error:
@@ -158,7 +161,7 @@ def liver_noise_protocol(manifest: Manifest, structure: str, progress: Progress,
     tables = [
         Table(
             "liver-noise",
-            "Coefficient of variation in the liver",
+            "Coefficient of variation in the liver: alike scanners have alike medians",
             ("arm", "site", "scans", "median", "lower quartile", "upper quartile"),
             tuple(summary),
         )
@@ -167,7 +170,7 @@ def liver_noise_protocol(manifest: Manifest, structure: str, progress: Progress,
         tables.append(
             Table(
                 "liver-noise-gaps",
-                "Distance of the sites' medians, and the Mann-Whitney test",
+                "Distance of the sites' medians (lower is better), and p of the Mann-Whitney test",
                 ("arm", "sites", "gap", "p"),
                 tuple(gaps),
             )

@@ -19,6 +19,10 @@ from .study import Study
 REPEAT = "repeat"  # the column that names what was measured again
 _SHUFFLES = 10  # of the outcome, for the control
 _SHUFFLED_SPLITS = 20
+_MOVED = (
+    "Without a column 'repeat' the arms are compared: how far harmonization moved the features, which is no fault. "
+    "Whether it made them agree, only subjects that were measured twice can tell."
+)
 _SHOWN = "firstorder_Mean"  # whose limits of agreement are drawn: everybody knows what it is
 
 
@@ -54,7 +58,14 @@ def outcome_arms_protocol(study: Study, rng: np.random.Generator, progress: Prog
         rows.append((name, arm.mean_auc, *arm.interval, gain, *tests, *control))
     header = ("arm", "AUC", "from", "to", "gain", "DeLong p", "t", "t-test p", "shuffled AUC", "sd")
     first = next(iter(arms))
-    tables = (Table("outcome", f"Mean AUC over {result.folds} splits, gain over '{first}'", header, tuple(rows)),)
+    tables = (
+        Table(
+            "outcome",
+            f"Mean AUC over {result.folds} splits (higher is better), gain over '{first}'",
+            header,
+            tuple(rows),
+        ),
+    )
     seen = np.all([np.isfinite(arm.probability) for arm in result.arms.values()], axis=0)
     scores = {name: arm.probability[seen] for name, arm in result.arms.items()}
     aucs = {name: arm.aucs for name, arm in result.arms.items()}
@@ -65,13 +76,13 @@ def outcome_arms_protocol(study: Study, rng: np.random.Generator, progress: Prog
     missing = [f"left out, outcome not known: {int((~known).sum())} scans"] if not known.all() else []
     notes = (
         *missing,
-        f"{len(outcome)} patients, {int(outcome.sum())} with the outcome; {int(use.sum())} of {len(use)} features: "
-        "those known in every scan of every arm, and not constant.",
-        "Feature harmonizers were fitted in the training part of each split alone. The interval is that of the mean "
-        "over splits, as the paper gives it; for new patients look at the tests. t is corrected for splits that "
-        "share patients (Nadeau and Bengio 2003). DeLong compares each patient's mean test probability.",
-        f"Control: the outcome shuffled {_SHUFFLES} times, {_SHUFFLED_SPLITS} splits each; an AUC far from 0.5 there "
-        "would mean that something leaks.",
+        f"{len(outcome)} patients, {int(outcome.sum())} with the outcome; {int(use.sum())} of {len(use)} features "
+        "(known in every scan, and not constant); ComBat fitted in the training part of each split.",
+        "Whether an arm is better, the p-values say: DeLong's of each patient's mean test probability, and a t-test "
+        "corrected for splits that share patients (Nadeau and Bengio 2003). The interval of the mean over splits, as "
+        "the paper gives it, is narrower than what new patients will show.",
+        f"Control: with the outcome shuffled ({_SHUFFLES} times) the AUC is 0.5 within about two sd, unless something "
+        "leaks.",
         *confounded(study.site, categorical={"outcome": outcome}),
     )
     return Answer(tables, drawn, notes)
@@ -134,7 +145,7 @@ def agreement_protocol(study: Study, rng: np.random.Generator, progress: Progres
     tables = (
         Table(
             "agreement",
-            "Reproducible features by class; medians over the features",
+            "Reproducible features by class (higher is better); medians over the features",
             ("measured", "class", "features", limit, "CCC", "ICC(2,1)", "ICC(3,1)"),
             tuple(by_class),
         ),
@@ -155,11 +166,14 @@ def agreement_protocol(study: Study, rng: np.random.Generator, progress: Progres
         of = f": {' and '.join(pairing.repeats[:2])}" if REPEAT in study.covariates else ""
         drawn[f"agreement-limits-{number}"] = figures.agreement(f"{names[shown]}\n{pairing.name}{of}", first, second)
     things, repeats = pairings[0].values.shape[:2]
+    subjects = "subjects" if REPEAT in study.covariates else "scans"
     notes = (
         *notes,
-        f"{things} things measured {repeats} times; {len(names)} of {len(use)} features: those known in every "
-        "measurement, and not constant. CCC is the mean over pairs of measurements.",
-        "ICC(2,1) counts a constant difference between measurements as disagreement, ICC(3,1) does not.",
+        f"{things} {subjects} measured {repeats} times; {len(names)} of {len(use)} features (known in every "
+        "measurement, and not constant).",
+        "1 is perfect agreement. CCC (mean over pairs of measurements) and ICC(2,1) count a constant difference as "
+        "disagreement, ICC(3,1) does not.",
+        *([] if REPEAT in study.covariates else [_MOVED]),
     )
     return Answer(tables, drawn, notes)
 

@@ -88,7 +88,7 @@ PROTOCOLS = (
     ),
     Protocol(
         "reproducibility",
-        "How many CT features are the same in the true image",
+        "How many CT features agree with the true image",
         "Selim et al., 2021, section 4.1, Table 1; Lin, Biometrics 1989",
         "columns image and truth, CT; harmonized and segmentation where there are any",
         reproducibility.reproducibility_protocol,

@@ -17,7 +17,7 @@ from ..radiomics.settings import Settings
 from ..scan import Modality
 from . import figures
 from .agreement import HU_STRATA, REPRODUCIBLE, reproducible_by_stratum
-from .case_images import arms, check_same_grid, read_case, read_truth
+from .case_images import arms, check_same_grid, comparable, read_case, read_truth
 from .cubes import MOST, SIZE_MM, features_of_cubes, place_cubes
 from .results import Answer, Table
 from .study import BEFORE
@@ -38,8 +38,7 @@ def reproducibility_protocol(manifest: Manifest, structure: str, progress: Progr
     names: tuple[str, ...] = ()
     values: dict[str, list[np.ndarray]] = {}
     mean_hu: list[float] = []
-    both = any(entry.harmonized for entry in manifest.entries)
-    chosen = [entry for entry in manifest.entries if entry.harmonized or not both]
+    chosen, left = comparable(manifest)
     for number, entry in enumerate(chosen):
         report = part(progress, number / len(chosen), (number + 1) / len(chosen))
         report(0.0, f"Reproducibility: {entry.case}")
@@ -61,13 +60,12 @@ def reproducibility_protocol(manifest: Manifest, structure: str, progress: Progr
             names, found = features_of_cubes(image, cubes, settings, cancelled)
             values.setdefault(arm, []).append(found)
     tables, drawn = _answer(names, {arm: np.concatenate(found) for arm, found in values.items()}, np.array(mean_hu))
-    left = [entry.case for entry in manifest.entries if entry not in chosen]
     notes = (
-        f"Higher is better; 100 % is the true image. Measured in {len(chosen)} cases, in cubes of {SIZE_MM[0]:g} mm "
-        f"inside {structure or 'the body'}, up to {MOST} of a range of HU in each case.",
+        f"Measured in cubes of {SIZE_MM[0]:g} mm inside {structure or 'the body'}, up to {MOST} of a range of HU in "
+        f"each of {len(chosen)} cases; the true image itself would have 100 %.",
         "Selim et al. 2021 (1401 features, other regions) found 61, 42 and 33 % before and 83, 86 and 61 % after, from "
         "kernel Bl57 to Bl64.",
-        *([f"left out, without a harmonized image: {', '.join(left)}"] if left else []),
+        *left,
     )
     return Answer(tables, drawn, notes)
 
@@ -111,7 +109,7 @@ def _answer(
     tables = (
         Table(
             "reproducibility",
-            f"Features that are the same in the true image ({limit}), by the HU there",
+            f"Features that agree with the true image ({limit}; higher is better), by its HU",
             ("HU", "tissue", "cubes", "arm", "features", limit, "share (%)", "median CCC"),
             tuple(summary),
         ),
@@ -119,5 +117,5 @@ def _answer(
     )
     labels = [f"{tissue}\n{low:g} to {high:g} HU" for tissue, (low, high) in zip(TISSUES, HU_STRATA, strict=True)]
     shares = {arm: np.array([100 * stratum.share for stratum in found]) for arm, found in counts.items()}
-    title = "Features that are the same in the true image"
+    title = "Features that agree with the true image"
     return tables, {"reproducibility": figures.bars(title, labels, shares, f"features with {limit} (%)")}

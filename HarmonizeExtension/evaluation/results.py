@@ -13,7 +13,7 @@ from ..files.writing import replacing, replacing_together
 from .figures import Figure, draw
 
 MISSING = "–"
-_MOST_LINES = 80  # of a table in the terminal
+_MOST_LINES = 40  # of a table in the terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Table:
             for row in cells
         ]
         if len(self.rows) > _MOST_LINES:
-            lines.append(f"and {len(self.rows) - _MOST_LINES} more rows, see {self.name}.csv")
+            lines.append(f"and {len(self.rows) - _MOST_LINES} more rows; --out writes all of them to {self.name}.csv")
         ruled = (lines[0], "-" * (sum(widths) + 2 * len(widths) - 2), *lines[1:])
         return "\n".join([self.title, *("  " + line for line in ruled)])
 

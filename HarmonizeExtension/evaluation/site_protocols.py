@@ -16,6 +16,8 @@ from .site_prediction import discrepancy, site_prediction
 from .study import Study
 
 ALPHA = 0.05
+ALIKE = "if sites were alike"  # the row of a table that says what to expect by chance
+_DRAWS = 100  # of samples from one distribution, for the overlap to be expected
 
 
 def site_effect_protocol(study: Study, rng: np.random.Generator, progress: Progress, cancelled: CancelCheck) -> Answer:
@@ -41,11 +43,12 @@ def site_effect_protocol(study: Study, rng: np.random.Generator, progress: Progr
             for name in study.sites
         ]
     columns = ("KS (%)", "KS, BH (%)", "Welch (%)", "Welch, BH (%)")
-    chance = 100 * (len(study.sites) - 1) / (len(study.site) - 1)
+    by_chance = 100 * (len(study.sites) - 1) / (len(study.site) - 1)  # the mean of eta squared
+    summary.append((ALIKE, 100 * ALPHA, 0.0, 100 * ALPHA, 0.0, by_chance))
     tables = (
         Table(
             "site-effect",
-            "Features that differ between a scanner and all others, mean over scanners",
+            "Features that differ between a scanner and all others, mean over scanners (lower is better)",
             ("arm", *columns, "variance between sites (%)"),
             tuple(summary),
         ),
@@ -68,10 +71,9 @@ def site_effect_protocol(study: Study, rng: np.random.Generator, progress: Progr
         ),
     }
     notes = (
-        f"{use.sum()} of {len(use)} features were tested: those known in every scan of every arm, and not constant.",
-        f"KS and Welch without correction find {100 * ALPHA:g} % where scanners are alike, KS somewhat less with "
-        f"few scans; BH holds the false discovery rate at {100 * ALPHA:g} %.",
-        f"Between {len(study.sites)} alike sites {chance:.1f} % of the variance is expected ({len(study.site)} scans).",
+        f"KS (Kolmogorov-Smirnov) compares the distribution of each feature, Welch's t-test its mean; a feature counts "
+        f"where p < {ALPHA:g}. BH (Benjamini-Hochberg) corrects for testing many features.",
+        _tested(use),
         *_whole_table(study),
     )
     return Answer(tables, drawn, notes)
@@ -115,7 +117,7 @@ def overlap_protocol(study: Study, rng: np.random.Generator, progress: Progress,
     tables = [
         Table(
             "overlap",
-            f"Overlap coefficient by feature class; gain over '{first}' in percentage points",
+            f"Overlap by feature class (higher is better); gain over '{first}' in percentage points",
             ("sites", "class", "features", "arm", *columns),
             tuple(rows),
         )
@@ -123,16 +125,20 @@ def overlap_protocol(study: Study, rng: np.random.Generator, progress: Progress,
     names = tuple(dict.fromkeys(classes))
     if len(pairs) > 1:
         tables.insert(0, _over_pairs(found, first, names, len(pairs)))
+    alike = _overlap_of_alike_sites([np.sum(study.site == name) for name in study.sites], rng)
     heights = {first: _mean_overlap(found[others[0]], names, "before")}
     heights |= {arm: _mean_overlap(found[arm], names, "after") for arm in others}
     drawn = {
-        "overlap-by-class": figures.bars("Overlap of the sites' distributions", names, heights, "overlap (%)"),
+        "overlap-by-class": figures.bars(
+            "Overlap of the sites' distributions", names, heights, "overlap (%)", (alike, ALIKE)
+        ),
         **_worst_feature(study, use, others[-1]),
     }
     notes = (
-        f"{use.sum()} of {len(use)} features were compared: those known in every scan of every arm, and not constant.",
-        "Wilcoxon's test pairs the features of a class, which are not independent of each other; a class of fewer than "
-        "six features has none.",
+        f"Overlap is the area that the distributions of two sites share. Alike sites with as few scans have about "
+        f"{alike:.0f} %, not 100.",
+        "Wilcoxon's p takes the features of a class for independent, which they are not; it needs six of them.",
+        _tested(use),
         *_whole_table(study),
     )
     return Answer(tuple(tables), drawn, notes)
@@ -168,10 +174,11 @@ def site_prediction_protocol(
         for name in study.sites:
             cloud = clouds.get(name) or next(iter(clouds.values()))  # of two sites each is the other's rest
             by_site.append((arm, name, int(np.sum(study.site == name)), prediction.by_site[name], cloud.mmd2, cloud.p))
+    summary.append((ALIKE, 0.5, 0.0, 100 * ALPHA))
     tables = (
         Table(
             "site-prediction",
-            "Sites told apart by all features together, mean over sites",
+            "Sites told apart by all features together, mean over sites (lower is better)",
             ("arm", "AUC", "MMD²", "sites with p < 0.05 (%)"),
             tuple(summary),
         ),
@@ -188,9 +195,11 @@ def site_prediction_protocol(
         )
     }
     notes = (
-        f"AUC: {folds} folds, harmonization fitted inside the training folds, {use.sum()} features; 0.5 is guessing. "
-        "The classifier is linear: of scanners that differ in spread alone only the discrepancy tells.",
-        "MMD² is that of all scans at once, 0 where sites are alike (it may fall below); p by permuting the sites.",
+        f"AUC of a linear classifier, cross-validated in {folds} folds, ComBat fitted in the training folds: 0.5 is "
+        "guessing, and less means no more than that; 1 is certainty.",
+        "MMD² is the distance between a site's scans and all others, by spread as well as mean; p by permutation. "
+        "Where sites are alike it lies around 0.",
+        _tested(use),
         *_whole_table(study),
     )
     return Answer(tables, drawn, notes)
@@ -210,10 +219,19 @@ def _whole_table(study: Study) -> tuple[str, ...]:
     """What must be said of arms that were harmonized as one table."""
     if not study.derived:
         return ()
-    return (
-        "Feature harmonizers (ComBat) were fitted on the very scans whose distributions are compared here; new scans "
-        "will differ somewhat more.",
-    )
+    return ("ComBat was fitted on the same scans that are compared here; new scans will differ somewhat more.",)
+
+
+def _tested(use: np.ndarray) -> str:
+    rest = "" if use.all() else "; the others are missing in some scan, or constant"
+    return f"{use.sum()} of {len(use)} features were compared{rest}."
+
+
+def _overlap_of_alike_sites(scans: list[int], rng: np.random.Generator) -> float:
+    """Overlap in percent to be expected of samples (as many `scans` as each site has) from one normal distribution."""
+    pairs = list(itertools.combinations(scans, 2))
+    chosen = [pairs[i] for i in rng.integers(len(pairs), size=_DRAWS)]
+    return 100 * float(np.mean([overlap_coefficient(rng.normal(size=a), rng.normal(size=b)) for a, b in chosen]))
 
 
 def _over_pairs(
@@ -229,7 +247,7 @@ def _over_pairs(
                 (arm, name, float(before[i]), float(after[i]), float(after[i] - before[i]), 100 * float(sds[i]))
             )
     header = ("arm", "class", "overlap, first arm (%)", "overlap (%)", "gain", "sd over pairs")
-    title = f"Overlap over {pairs} pairs of sites; gain over '{first}' in percentage points"
+    title = f"Overlap, mean over {pairs} pairs of sites (higher is better); gain over '{first}' in percentage points"
     return Table("overlap-all-pairs", title, header, tuple(rows))
 
 

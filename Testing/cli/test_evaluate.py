@@ -127,6 +127,9 @@ def test_what_a_cohort_made_is_the_arm_after(livers):
     table = json.loads(run.stdout)["tables"][1]
     error = {(row[0], row[3]): row[table["header"].index("NRMSE")] for row in table["rows"] if row[2] == "liver"}
     assert error["P1", "after"] < error["P1", "before"] / 3
+    # The case that failed is in neither arm.
+    assert {case for case, _ in error} == {"P0", "P1", "P2", "P3"}
+    assert "left out, without a harmonized image: P4" in json.loads(run.stdout)["notes"]
 
 
 def test_true_images_elsewhere_are_an_error_with_their_line_unless_allowed(livers):

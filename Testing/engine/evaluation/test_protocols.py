@@ -48,7 +48,10 @@ def test_site_effect_falls_with_the_shift_and_is_gone_after_combat(study):
     explained = column(result.tables[0], "variance between sites (%)")
     assert explained["before"] > explained["after"] > explained["after, ComBat"]
     assert len(result.tables[1].rows) == 4 * 3
-    assert any("5 % where scanners are alike" in note for note in result.notes)
+    expected = result.tables[0].rows[-1]
+    assert expected[:5] == ("if sites were alike", 5.0, 0.0, 5.0, 0.0)
+    assert expected[5] == pytest.approx(100 * 2 / 59)  # 3 sites, 60 scans
+    assert max(len(note) for note in result.notes) < 200
 
 
 def test_overlap_gains_by_class_and_pair(study):
@@ -62,6 +65,10 @@ def test_overlap_gains_by_class_and_pair(study):
     far = {row[0]: row[4] for row in pairs.rows if row[1] == "glcm"}
     assert far["GE ~ Siemens"] < far["GE ~ Philips"]
     assert {row[-1] < 0.05 for row in pairs.rows if row[3] == "after"} == {True}
+    # What the note says alike sites have is near to what ComBat reached.
+    (alike,) = [float(note.split("about ")[1].split(" %")[0]) for note in result.notes if "Alike sites" in note]
+    reached = [row[3] for row in summary.rows if row[0] == "before, ComBat"]
+    assert np.mean(reached) == pytest.approx(alike, abs=8)
 
 
 def test_site_prediction_is_near_guessing_after_combat(study):
@@ -117,7 +124,7 @@ def test_things_not_measured_everywhere_are_left_out(tmp_path):
     repeat[study.cases.index("GE-4")] = ""
     result = protocols.run("agreement", dataclasses.replace(study, covariates={"repeat": repeat}), rng())
     assert any("not measured in all of GE, Philips, Siemens: 4" in note for note in result.notes)
-    assert any(note.startswith("19 things measured 3 times") for note in result.notes)
+    assert any(note.startswith("19 subjects measured 3 times") for note in result.notes)
 
 
 def test_one_site_cannot_be_compared(study):

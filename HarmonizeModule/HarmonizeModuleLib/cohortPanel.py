@@ -46,13 +46,16 @@ class CohortPanel(VTKObservationMixin):
         # Started anew after each look: a message box that a look opens must not be looked past.
         self._timer.setSingleShot(True)
         self._timer.connect("timeout()", self._look)
+        # A node comes bare into the scene, and many often come at once: look when all is said of them.
+        self._nodesTimer = qt.QTimer()
+        self._nodesTimer.setSingleShot(True)
+        self._nodesTimer.connect("timeout()", self._onNodesSettled)
         ui.cohortSourceCombo.addItem(_("of this scene"), False)
         ui.cohortSourceCombo.addItem(_("of a manifest file"), True)
         header = ui.cohortTable.horizontalHeader()
-        for column in (NAME_COLUMN, SITE_COLUMN):
+        for column in (NAME_COLUMN, SEGMENTATION_COLUMN, SITE_COLUMN):
             header.setSectionResizeMode(column, qt.QHeaderView.Stretch)
-        for column in (SEGMENTATION_COLUMN, VERDICT_COLUMN):
-            header.setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(VERDICT_COLUMN, qt.QHeaderView.ResizeToContents)
         header.setFixedHeight(ROW_HEIGHT)
         ui.cohortTable.verticalHeader().hide()
         ui.cohortTable.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
@@ -112,6 +115,7 @@ class CohortPanel(VTKObservationMixin):
         """The panel goes: the process ends by itself, as nobody holds the other end of its input."""
         self.stop()
         self._timer.stop()
+        self._nodesTimer.stop()
         self.removeObservers()
 
     def source(self) -> dict:
@@ -177,6 +181,9 @@ class CohortPanel(VTKObservationMixin):
         return problem or self._missing or ("" if p.cohortFolder else _("Choose an output folder"))
 
     def _onNodes(self, caller=None, event=None) -> None:
+        self._nodesTimer.start(0)
+
+    def _onNodesSettled(self) -> None:
         if not slicer.mrmlScene.IsBatchProcessing() and self._run is None:
             self.refresh(self._modality, self._missing)
 
@@ -286,6 +293,7 @@ class CohortPanel(VTKObservationMixin):
             if goesOn:
                 self._timer.start(_LOOK_MILLISECONDS)
             else:
+                self._run.stop()  # where something unforeseen was raised; else it has ended
                 self._run = None
                 self._setRunning(False)
                 self._say(outcome)
@@ -300,14 +308,14 @@ class CohortPanel(VTKObservationMixin):
                 self.ui.cohortProgressBar.value = int(100 * fraction)
                 if self.ui.cohortRunButton.enabled:  # else it is being stopped
                     self._say(text)
-                return True
+                return True, ""
             if not self._wanted:
                 return False, stopped
             result = self._run.result()
         except Cancelled:
             return False, stopped
         self._show((*result.charts, result.casesTable)[0])
-        return False, _("Done: {folder}").format(folder=result.folder)
+        return False, _("Done; the report and all files are in the output folder.")
 
     def _setRunning(self, running: bool) -> None:
         ui = self.ui

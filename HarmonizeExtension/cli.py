@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 MODALITIES = ("MR", "CT", "PET")
 SECONDS_BETWEEN_LINES = 0.3
+# Options of the MRI benchmark, and what its function calls them.
+SIMULATED = {"people": "people", "spacing": "spacing_mm", "models": "models", "processes": "processes"}
 DONE, BAD_INPUT, REFUSED, NOT_WRITTEN, INTERRUPTED = 0, 2, 3, 4, 130
 
 
@@ -101,8 +103,15 @@ def _parser() -> argparse.ArgumentParser:
     cohort.add_argument("--out", required=True, metavar="DIR", help="folder for all cases, tables and the report")
 
     evaluate = _command(commands, "evaluate", _evaluate, "run a paper's protocol on features or images")
-    evaluate.add_argument("protocol", metavar="PROTOCOL", help="site-effect, overlap, ...; a wrong name lists them")
-    evaluate.add_argument("manifest", metavar="MANIFEST", help="CSV: case, site, outcome, image, truth, ...")
+    evaluate.add_argument(
+        "protocol", metavar="PROTOCOL", help="site-effect, overlap, ...; a wrong name lists them; or mri-benchmark"
+    )
+    evaluate.add_argument(
+        "manifest",
+        metavar="MANIFEST",
+        nargs="?",
+        help="CSV: case, site, outcome, image, truth, ...; none for mri-benchmark, which simulates its scans",
+    )
     evaluate.add_argument(
         "--features",
         metavar="FILE",
@@ -115,6 +124,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--keep", metavar="COLUMN", action="append", default=[], help="a covariate that ComBat keeps")
     evaluate.add_argument("--logarithms", action="store_true", help="skewed features go through ComBat in logarithms")
     evaluate.add_argument("--out", metavar="DIR", help="folder for tables (CSV) and figures (SVG, PNG)")
+    simulated = evaluate.add_argument_group("mri-benchmark: methods and models against the truth, on simulated people")
+    simulated.add_argument("--people", type=int, metavar="N", help="each on six scanners; 12 by default")
+    simulated.add_argument("--spacing", type=float, metavar="MM", help="of the voxels; 1 mm by default")
+    simulated.add_argument("--models", metavar="DIR", help="folder of model folders; by default those that ship")
+    simulated.add_argument("--processes", type=int, metavar="N", help="people at once on this machine")
 
     radiomics = _command(commands, "radiomics", _radiomics, "measure the structures of a scan")
     _add_scan(radiomics, segmentation_required=True)
@@ -288,7 +302,14 @@ def _evaluate(options, progress: Progress, cancelled: CancelCheck) -> dict:
     from .files.writing import output_folder
     from .scan import Modality
 
+    if options.protocol == "mri-benchmark":
+        return _mri_benchmark(options, progress, cancelled)
     protocol = protocols.protocol(options.protocol)
+    if options.manifest is None:
+        raise InputError(f"the protocol '{protocol.name}' needs a manifest: {protocol.needs}")
+    foreign = [name for name in SIMULATED if getattr(options, name) is not None]
+    if foreign:
+        raise InputError(f"--{foreign[0]} belongs to mri-benchmark; leave it out for '{protocol.name}'")
     progress(0.0, "Reading")
     manifest = Manifest.read(options.manifest, options.outside, images=protocol.from_images)
     if options.modality:
@@ -303,6 +324,22 @@ def _evaluate(options, progress: Progress, cancelled: CancelCheck) -> dict:
         output_folder(options.out)  # as in `apply`
     rng = np.random.default_rng(0)
     result = protocols.run(protocol.name, source, rng, options.structure, progress, cancelled)
+    if not options.out:
+        return result.as_dict()
+    return {**result.as_dict(), "files": {name: str(path) for name, path in result.write(options.out).items()}}
+
+
+def _mri_benchmark(options, progress: Progress, cancelled: CancelCheck) -> dict:
+    from .evaluation import mri_benchmark
+    from .files.writing import output_folder
+
+    if options.manifest is not None:
+        raise InputError("mri-benchmark simulates its own scans; leave the manifest out")
+    if options.out:
+        output_folder(options.out)  # as in `apply`
+    given = {name: getattr(options, option) for option, name in SIMULATED.items()}
+    given = {name: value for name, value in given.items() if value is not None}
+    result = mri_benchmark.run(**given, progress=progress, cancelled=cancelled)
     if not options.out:
         return result.as_dict()
     return {**result.as_dict(), "files": {name: str(path) for name, path in result.write(options.out).items()}}

@@ -1,0 +1,151 @@
+"""What the MRI benchmark compares: the people, and everything that is done to their scans.
+
+The people are healthy and drawn from seed sequences of three words. Those of trainings have two (`simulated_slices`)
+and those of cohorts one (`travelling_cohort`), so that nobody here was ever trained on, whatever the seeds are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy import optimize
+
+from .. import resources
+from ..errors import InputError, ModelError
+from ..files.models import CARD, load_model
+from ..methods.base import Harmonizer
+from ..methods.harmonae.harmonizer import Harmonae
+from ..methods.paired.harmonizer import Paired
+from ..methods.statistical import HistogramMatching, Nyul, StandardScale, WhiteStripe, ZScore
+from ..phantoms.brain import scan_person
+from ..phantoms.person import Person
+from ..phantoms.scanners import SCANNERS
+from ..scan import Scan
+
+SEEN, REFERENCE = 0x6D7269, 0x726566  # third words of the seeds: people who are measured, and who are learnt from
+REFERENCE_PEOPLE = 2
+BRAIN = "brain"
+UNHARMONIZED, ORACLE = "unharmonized", "best monotone map (oracle)"
+STANDARDS = {"Z-score": ZScore, "WhiteStripe": WhiteStripe, "Nyul": Nyul}
+MATCHING = "histogram matching"
+SITE_SYSTEMS: dict[str, type[Harmonizer]] = {"harmonae": Harmonae, "paired": Paired}
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One thing that is done to every scan. target: the scanner to look like, "" where the method has none of its own.
+
+    model, system: the folder of a learned model and the method that reads it. known: the scanners it was trained on.
+    """
+
+    name: str
+    target: str = ""
+    model: str = ""
+    system: str = ""
+    known: tuple[str, ...] = ()
+
+
+def arms(models: Path | str | None = None) -> list[Arm]:
+    """The statistical arms, the oracle, and every learned model in a folder of model folders to each of its scanners.
+
+    models: those that ship where None. Models of systems that do not translate between scanners are passed over.
+    Raises InputError for a folder that is not there, ModelError for a damaged model.
+    """
+    found = [Arm(name) for name in (UNHARMONIZED, *STANDARDS)]
+    found += [Arm(name, target) for name in (MATCHING, ORACLE) for target in SCANNERS]
+    for folder in _model_folders(models):
+        system = _system(folder)
+        if system in SITE_SYSTEMS:
+            card, _ = load_model(folder, system)
+            found += [Arm(folder.name, site, str(folder), system, card.sites) for site in card.sites]
+    return found
+
+
+def _model_folders(models: Path | str | None) -> list[Path]:
+    if models is None:
+        try:
+            models = resources.folder("Models")
+        except FileNotFoundError:
+            return []
+    if not Path(models).is_dir():
+        raise InputError(f"there is no folder '{models}'; give a folder that holds model folders")
+    return sorted(card.parent for card in Path(models).glob(f"*/{CARD}"))
+
+
+def _system(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / CARD).read_text(encoding="utf-8"))["system"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"the card of the model '{folder}' is damaged ({error}); get the model again") from error
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Visit:
+    """A person, and the scan by each scanner, by name; white matter, grey matter and brain are marked."""
+
+    person: Person
+    scans: dict[str, Scan]
+
+
+def visit(seed: int, number: int, spacing_mm: float, kind: int = SEEN) -> Visit:
+    """A healthy person on every scanner. The same numbers give the same voxels; other ones give another person."""
+    person_seed, *sessions = np.random.SeedSequence([seed, number, kind]).spawn(1 + len(SCANNERS))
+    person = Person.draw(np.random.default_rng(person_seed), f"person {number + 1}")
+    scans = {
+        name: scan_person(person, scanner, np.random.default_rng(session), spacing_mm).with_roles(reference=BRAIN)
+        for (name, scanner), session in zip(SCANNERS.items(), sessions, strict=True)
+    }
+    return Visit(person, scans)
+
+
+@functools.lru_cache(maxsize=1)
+def references(seed: int, spacing_mm: float) -> tuple[Visit, ...]:
+    """People whom the statistical methods learn from, each on every scanner."""
+    return tuple(visit(seed, number, spacing_mm, REFERENCE) for number in range(REFERENCE_PEOPLE))
+
+
+@functools.lru_cache(maxsize=64)
+def method(arm: Arm, seed: int, spacing_mm: float) -> Harmonizer:
+    """The harmonizer of an arm; statistics are learnt from the reference people, inside the brain.
+
+    Histogram matching takes the scan of the first of them by the target scanner; Nyul's scale all their scans.
+    """
+    if arm.model:
+        return SITE_SYSTEMS[arm.system].for_target(f"{arm.model}#{arm.target}")
+    if arm.name == MATCHING:
+        return HistogramMatching(references(seed, spacing_mm)[0].scans[arm.target])
+    if arm.name == "Nyul":
+        return Nyul(StandardScale.fit([scan for one in references(seed, spacing_mm) for scan in one.scans.values()]))
+    return STANDARDS[arm.name]()
+
+
+def monotone_map(image: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The image (z, y, x), float32, after the rising map of intensity that brings it closest to the truth in the mask.
+
+    No method that changes contrast alone can have a smaller squared error there. For each intensity the mean of the
+    truth, made to rise by pooling adjacent violators (Barlow et al., Statistical inference under order restrictions,
+    1972); intensities between those of the mask are interpolated, beyond them the map is constant.
+    """
+    levels, which, count = np.unique(image[mask], return_inverse=True, return_counts=True)
+    mean = np.bincount(which.ravel(), truth[mask].astype(float)) / count
+    rising = optimize.isotonic_regression(mean, weights=count).x
+    return np.interp(image, levels, rising).astype(np.float32)
+
+
+def harmonized(arm: Arm, scan: Scan, truth: Scan | None, seed: int, spacing_mm: float) -> Scan:
+    """What an arm makes of a scan; the oracle alone is given the truth. Raises InputError where it cannot."""
+    if arm.name == UNHARMONIZED:
+        return scan
+    if arm.name == ORACLE:
+        return scan.with_array(monotone_map(scan.array, truth.array, scan.structures[BRAIN].array))
+    return method(arm, seed, spacing_mm).apply(scan)
+
+
+def names(found: Sequence[Arm]) -> tuple[str, ...]:
+    """The names of the arms, each once, in order."""
+    return tuple(dict.fromkeys(arm.name for arm in found))

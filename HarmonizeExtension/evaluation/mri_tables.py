@@ -1,0 +1,223 @@
+"""The tables and figures of the MRI benchmark, the papers' own numbers beside ours."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..phantoms.scanners import SCANNERS
+from . import figures
+from .mri_arms import BRAIN, Arm, names
+from .results import Table
+from .site_effect import MINIMUM_SCANS, SiteEffect, site_effect
+
+if TYPE_CHECKING:
+    from .mri_benchmark import Findings, Likeness
+
+TISSUES = ("white matter", "grey matter")
+CHANCE = 5.0  # % of features that differ by chance alone, at p < 0.05
+TRAVELLING, ONCE, PAPER = "all of each person", "one of each person", "paper (85 people, one scan each)"
+# Fatania et al. 2022, table 1, KS test: white and grey matter, %.
+PAPER_SHARES = (
+    ("unharmonized", "", 64.9, 63.3),
+    ("WhiteStripe", "", 40.9, 39.1),
+    ("HarMOnAE", "Philips 3T", 24.7, 33.3),
+    ("HarMOnAE", "Siemens 1.5T", 20.2, 31.6),
+    ("HarMOnAE", "Siemens 3T", 16.4, 26.9),
+    ("HarMOnAE", "GE 1.5T", 19.6, 24.7),
+    ("HarMOnAE", "GE 3T", 26.2, 24.0),
+)
+PAPER_CYCLES = (("HarMOnAE", 0.0156, 0.0021), ("HarMOnAE with an image discriminator", None, 0.0062))
+
+
+def of(found: Findings, compared: Sequence[Arm], people: int) -> tuple[tuple[Table, ...], dict[str, figures.Figure]]:
+    """All tables, and the figures by name."""
+    effects = _effects(found, compared, people)
+    tables = [_shares(effects), _shares_by_scanner(effects)]
+    pairs = _common_pairs(found.likeness)
+    tables += [_likeness(found.likeness, pairs, compared), _likeness_by_direction(found.likeness)]
+    if found.cycles:
+        tables.append(_cycles(found))
+    drawn = {"mri-benchmark-features": _figure_of_shares(effects)}
+    chosen = {
+        name: [one for one in found.likeness if one.arm.name == name and (one.source, one.target) in pairs]
+        for name in names(compared)
+    }
+    for key, label in (("ssim", "SSIM"), ("psnr_db", "PSNR (dB)")):
+        samples = {name: np.array([getattr(one, key) for one in those]) for name, those in chosen.items() if those}
+        drawn[f"mri-benchmark-{key.removesuffix('_db')}"] = figures.violin(
+            f"Likeness to the target scanner's own scan, {len(pairs)} directions", samples, label
+        )
+    return tuple(tables), drawn
+
+
+def notes(people: int) -> tuple[str, ...]:
+    """How the tables are to be read."""
+    once = (
+        f"'{ONCE}': each person counts on one scanner only, in turn, as in the paper."
+        if people >= MINIMUM_SCANS * len(SCANNERS)
+        else f"The paper scans each person once; that design needs {MINIMUM_SCANS * len(SCANNERS)} people here."
+    )
+    return (
+        "Texture: 75 features, 64 bins, 2 mm; a scanner against all the others, p < 0.05, mean over the six scanners. "
+        f"{CHANCE:g} % is expected by chance. More scans make the same difference more often significant, so that "
+        "shares are compared within a table, and with the paper only in their ratios.",
+        f"'{TRAVELLING}': every person on every scanner; anatomy is the same on all, and differences show best. {once}",
+        "Likeness: inside the brain, after the best gain and offset for every arm alike (MR has no unit), so that "
+        "Z-score and WhiteStripe equal the unharmonized scan here. Range: largest minus smallest true intensity in the "
+        "brain. SSIM: cubes of 7 voxels. The oracle is told the truth: no method that changes contrast alone has a "
+        "higher PSNR.",
+        "Dice and volume: against the same segmentation (Otsu, three classes) of the target scanner's own scan; volume "
+        "as the mean of the absolute difference.",
+    )
+
+
+def _effects(found: Findings, compared: Sequence[Arm], people: int) -> dict[tuple[Arm, str, str], SiteEffect]:
+    """By arm, design and tissue, where every scanner has enough scans."""
+    scanners = tuple(SCANNERS)
+    effects = {}
+    for arm, design, tissue in itertools.product(compared, (TRAVELLING, ONCE), TISSUES):
+        values = {
+            name: np.array(
+                [
+                    one.values
+                    for one in found.features
+                    if (one.arm, one.source, one.tissue) == (arm, name, tissue)
+                    and (design == TRAVELLING or scanners[one.person % len(scanners)] == name)
+                ]
+            )
+            for name in scanners
+        }
+        if min(len(rows) for rows in values.values()) >= MINIMUM_SCANS:
+            effects[arm, design, tissue] = site_effect(values)
+    return effects
+
+
+def _percent(shares: dict[str, float]) -> float:
+    return 100 * float(np.mean(list(shares.values())))
+
+
+def _shares(effects: dict[tuple[Arm, str, str], SiteEffect]) -> Table:
+    rows = []
+    for design, arm in dict.fromkeys((design, arm) for arm, design, _ in effects):
+        both = [effects[arm, design, tissue] for tissue in TISSUES]
+        kinds = ("ks_share", "welch_share", "ks_share_corrected")
+        rows.append((arm.name, arm.target, design, *(_percent(getattr(one, kind)) for kind in kinds for one in both)))
+    rows += [(name, target, PAPER, white, grey, *[None] * 4) for name, target, white, grey in PAPER_SHARES]
+    return Table(
+        "mri-benchmark-features",
+        "Share of the texture features that tell the scanners apart, %",
+        ("method", "to", "scans", "KS WM", "KS GM", "Welch WM", "Welch GM", "KS+BH WM", "KS+BH GM"),
+        tuple(rows),
+    )
+
+
+def _shares_by_scanner(effects: dict[tuple[Arm, str, str], SiteEffect]) -> Table:
+    rows = [
+        (arm.name, arm.target, design, tissue, name, 100 * share, 100 * effect.welch_share[name])
+        for (arm, design, tissue), effect in effects.items()
+        for name, share in effect.ks_share.items()
+    ]
+    return Table(
+        "mri-benchmark-features-by-scanner",
+        "The same by scanner: each against all the others, %",
+        ("method", "to", "scans", "tissue", "scanner", "KS", "Welch"),
+        tuple(rows),
+    )
+
+
+def _common_pairs(likeness: Sequence[Likeness]) -> list[tuple[str, str]]:
+    """The directions that every arm was measured in, so that all are compared on the same ones."""
+    by_arm: dict[str, set[tuple[str, str]]] = {}
+    for one in likeness:
+        by_arm.setdefault(one.arm.name, set()).add((one.source, one.target))
+    return sorted(set.intersection(*by_arm.values())) if by_arm else []
+
+
+FIGURES = ("SSIM", "PSNR (dB)", "NRMSE", "range", "Dice WM", "Dice GM", "volume WM (%)", "volume GM (%)")
+
+
+def _means(those: Sequence[Likeness]) -> tuple[float, ...]:
+    columns = np.array(
+        [(o.ssim, o.psnr_db, o.nrmse, o.data_range, *o.dice, *(100 * abs(share) for share in o.volume)) for o in those],
+        dtype=float,
+    )
+    return tuple(float(value) for value in columns.mean(axis=0))
+
+
+def _likeness(likeness: Sequence[Likeness], pairs: Sequence[tuple[str, str]], compared: Sequence[Arm]) -> Table:
+    known = {site for arm in compared for site in arm.known}
+    unseen = set(SCANNERS) - known if known else set()
+    choices = {"all": pairs}
+    if unseen:
+        choices["from a scanner never trained on"] = [pair for pair in pairs if pair[0] in unseen]
+    rows = []
+    for (label, chosen), name in itertools.product(choices.items(), names(compared)):
+        those = [one for one in likeness if one.arm.name == name and (one.source, one.target) in chosen]
+        if those:
+            rows.append((name, label, len(chosen), len(those), *_means(those)))
+    return Table(
+        "mri-benchmark-truth",
+        f"Likeness to the scan that the target scanner took of the same person, inside the {BRAIN}",
+        ("method", "directions", "number", "scans", *FIGURES),
+        tuple(rows),
+    )
+
+
+def _likeness_by_direction(likeness: Sequence[Likeness]) -> Table:
+    groups: dict[tuple[str, str, str], list[Likeness]] = {}
+    for one in likeness:
+        groups.setdefault((one.arm.name, one.source, one.target), []).append(one)
+    return Table(
+        "mri-benchmark-truth-by-direction",
+        "The same by direction",
+        ("method", "from", "to", "scans", *FIGURES),
+        tuple((*key, len(those), *_means(those)) for key, those in groups.items()),
+    )
+
+
+def _cycles(found: Findings) -> Table:
+    rows = []
+    for arm in dict.fromkeys(one.arm for one in found.cycles):
+        those = [one for one in found.cycles if one.arm == arm]
+        columns = np.array([(o.harmonized, o.cycled, o.harmonized_direct, o.cycled_direct) for o in those])
+        means, largest = columns.mean(axis=0), float(columns[:, 1].max())
+        rows.append((arm.name, arm.target, len(those), means[0], means[1], largest, means[2], means[3]))
+    rows = [tuple(float(cell) if isinstance(cell, np.floating) else cell for cell in row) for row in rows]
+    rows += [(f"{name} (paper)", "", None, h, c, None, None, None) for name, h, c in PAPER_CYCLES]
+    return Table(
+        "mri-benchmark-cycles",
+        "What harmonizing changes (dSSIM-h) and what going back does not bring back (dSSIM-c, 0 is best), in the body",
+        ("method", "to", "scans", "dSSIM-h", "dSSIM-c", "largest", "1 - SSIM to x', h", "1 - SSIM to x', c"),
+        tuple(rows),
+    )
+
+
+def _figure_of_shares(effects: dict[tuple[Arm, str, str], SiteEffect]) -> figures.Figure:
+    """Means over the targets, with the travelling design."""
+    order = list(dict.fromkeys(arm.name for arm, design, _ in effects if design == TRAVELLING))
+    heights = {
+        tissue: np.array(
+            [
+                np.mean(
+                    [
+                        _percent(effect.ks_share)
+                        for (arm, design, where), effect in effects.items()
+                        if (arm.name, design, where) == (name, TRAVELLING, tissue)
+                    ]
+                )
+                for name in order
+            ]
+        )
+        for tissue in TISSUES
+    }
+    return figures.bars(
+        "Texture features that tell the scanners apart, mean over targets",
+        order,
+        heights,
+        "features that differ (KS), %",
+        (CHANCE, "by chance"),
+    )

@@ -121,5 +121,5 @@ def _shown(cell: object) -> str:
     if _is_missing(cell):
         return MISSING
     if isinstance(cell, float):
-        return f"{cell:.0f}" if 1e4 <= abs(cell) < 1e7 else f"{cell:.3g}"
+        return f"{cell:.0f}" if 999.5 <= abs(cell) < 1e7 else f"{cell:.3g}"
     return str(cell)

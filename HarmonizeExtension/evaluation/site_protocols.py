@@ -16,7 +16,7 @@ from .site_prediction import discrepancy, site_prediction
 from .study import Study
 
 ALPHA = 0.05
-ALIKE = "if sites were alike"  # the row of a table that says what to expect by chance
+ALIKE = "alike sites"  # what is to be expected by chance, in titles and legends
 _DRAWS = 100  # of samples from one distribution, for the overlap to be expected
 
 
@@ -44,11 +44,11 @@ def site_effect_protocol(study: Study, rng: np.random.Generator, progress: Progr
         ]
     columns = ("KS (%)", "KS, BH (%)", "Welch (%)", "Welch, BH (%)")
     by_chance = 100 * (len(study.sites) - 1) / (len(study.site) - 1)  # the mean of eta squared
-    summary.append((ALIKE, 100 * ALPHA, 0.0, 100 * ALPHA, 0.0, by_chance))
     tables = (
         Table(
             "site-effect",
-            "Features that differ between a scanner and all others, mean over scanners (lower is better)",
+            f"Features that differ between a scanner and all others, mean over scanners (lower is better; {ALIKE}: "
+            f"{100 * ALPHA:g} %, with BH 0 %, variance {by_chance:.1f} %)",
             ("arm", *columns, "variance between sites (%)"),
             tuple(summary),
         ),
@@ -174,11 +174,11 @@ def site_prediction_protocol(
         for name in study.sites:
             cloud = clouds.get(name) or next(iter(clouds.values()))  # of two sites each is the other's rest
             by_site.append((arm, name, int(np.sum(study.site == name)), prediction.by_site[name], cloud.mmd2, cloud.p))
-    summary.append((ALIKE, 0.5, 0.0, 100 * ALPHA))
     tables = (
         Table(
             "site-prediction",
-            "Sites told apart by all features together, mean over sites (lower is better)",
+            f"Sites told apart by all features together, mean over sites (lower is better; {ALIKE}: AUC 0.5, MMD² 0, "
+            f"{100 * ALPHA:g} %)",
             ("arm", "AUC", "MMD²", "sites with p < 0.05 (%)"),
             tuple(summary),
         ),

@@ -1,4 +1,5 @@
 import logging
+import tempfile
 import time
 
 import slicer
@@ -303,8 +304,9 @@ class HarmonizeModuleTest(ScriptedLoadableModuleTest):
 
     def runTest(self):
         """Every test, one after the other."""
-        self.setUp()
-        self.test_sampleCase()
+        for test in (self.test_sampleCase, self.test_cohort):
+            self.setUp()
+            test()
 
     def test_sampleCase(self):
         """The three-scanner case is made, harmonized, guarded and measured, and a bad request is refused in words."""
@@ -326,4 +328,27 @@ class HarmonizeModuleTest(ScriptedLoadableModuleTest):
         with self.assertRaises(HarmonizeError):
             HarmonizeModuleLogic().process(volumes[1], modality="CT", method="whitestripe")
         logging.info("verdict: %s", result.verdict.status.value)
+        self.delayDisplay("Test passed")
+
+    def test_cohort(self):
+        """A cohort runs in a process of its own, can be stopped, continues, and comes back into the scene."""
+        from HarmonizeModuleLib.sampleData import makeThreeScannerCase
+
+        self.delayDisplay("Running a cohort")
+        makeThreeScannerCase(spacing=3.0)
+        logic, told = HarmonizeModuleLogic(), []
+        with tempfile.TemporaryDirectory() as folder:
+            choices = {"outputFolder": folder, "method": "whitestripe", "measuredSegments": ["lesion"]}
+            with self.assertRaises(Cancelled):
+                logic.runCohort(
+                    **choices,
+                    progress=lambda fraction, text: told.append(fraction),
+                    cancelled=lambda: told[-1] > 0.1,
+                )
+            result = logic.runCohort(**choices)
+            self.assertTrue(result.report.is_file())
+        self.assertEqual(result.counts()["failed"], 0)
+        self.assertEqual(len(result.volumes), 3)
+        self.assertEqual(result.casesTable.GetNumberOfRows(), 3)
+        logging.info("cohort: %s", result.counts())
         self.delayDisplay("Test passed")

@@ -7,10 +7,13 @@ pytest.importorskip("Testing.gui.panels", reason="slicer-core or PySide6 is miss
 import numpy as np
 import slicer
 
+from HarmonizeModuleLib import display
+from HarmonizeModuleLib import scene as door
 from HarmonizeModuleLib.inputsPanel import MEASURED_COLUMN
 from Testing.gui.panels import nodeCount, parameters, rows, select, tick, whileRunning
 from Testing.harness import scene
 
+from HarmonizeExtension import comparison
 from HarmonizeExtension.methods.statistical import ZScore
 
 
@@ -170,8 +173,11 @@ def test_a_refused_result_is_shown_with_its_reasons_and_nothing_is_written(panel
     panel.ui.insistCheckBox.checked = True
     panel.ui.applyButton.click()
     assert "written because you asked for it" in panel.ui.verdictLabel.text
-    assert "(refused)" in panel.ui.outputSelector.currentNode().GetName()
+    assert panel.ui.outputSelector.currentNode().GetName() == "scanner A harmonized (refused)"
     assert panel.ui.differenceButton.enabled
+    monkeypatch.undo()
+    panel.ui.applyButton.click()  # the same node, and now it passes
+    assert panel.ui.outputSelector.currentNode().GetName() == "scanner A harmonized"
     scene.assertNoErrors()
 
 
@@ -190,4 +196,22 @@ def test_what_does_not_fit_is_said_in_words_and_an_older_result_does_not_stay(pa
     assert panel.ui.applyButton.enabled
     assert nodeCount() == count
     scene.messages.clear()
+    scene.assertNoErrors()
+
+
+def test_a_difference_of_nothing_stays_white(panel, heads):
+    """Rounding alone must not fill the picture with colour: the scale ends at a hundredth of the window."""
+    volume = heads[0][0]
+    same = slicer.modules.volumes.logic().CloneVolume(volume, "same")
+    array = slicer.util.arrayFromVolume(same)
+    array += 1e-4 * np.random.default_rng(0).standard_normal(array.shape)
+    shown = display.showDifference(volume, same)
+    low, high = comparison.window(door.scanFromNodes(same))
+    displayNode = shown.GetScalarVolumeDisplayNode()
+    assert displayNode.GetWindowLevelMax() == pytest.approx(0.01 * (high - low))
+    colors, colour = displayNode.GetColorNode(), [0.0] * 4
+    colors.GetColor(128, colour)
+    assert min(colour[:3]) > 0.98
+    colors.GetColor(255, colour)
+    assert colour[0] > 0.9 > 0.3 > colour[2]
     scene.assertNoErrors()

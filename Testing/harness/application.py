@@ -126,7 +126,6 @@ class qSlicerApplication(QApplication):
         QSettings.setDefaultFormat(QSettings.IniFormat)  # never the user's own settings
         QSettings.setPath(QSettings.IniFormat, QSettings.UserScope, application.temporaryPath)
         self._settings = QSettings()
-        self._commandOptions = types.SimpleNamespace(runPythonAndExit=False)
 
     def __getattr__(self, name):
         return getattr(self._application, name)
@@ -145,9 +144,6 @@ class qSlicerApplication(QApplication):
 
     def settings(self):
         return self._settings
-
-    def commandOptions(self):
-        return self._commandOptions
 
     userSettings = settings
     pauseRender = resumeRender = lambda self: None

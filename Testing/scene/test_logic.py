@@ -62,6 +62,12 @@ def test_the_sample_button_makes_three_scans_with_their_structures():
         assert scene.acquisitionOf(volume).field_strength_tesla in (1.5, 3.0)
 
 
+def test_without_the_sample_data_module_nothing_is_registered(monkeypatch):
+    application.loadModule(MODULE).close()
+    monkeypatch.setitem(sys.modules, "SampleData", None)  # switched off in the settings: it cannot be imported
+    sys.modules["HarmonizeModuleLib.sampleData"].registerSampleData()
+
+
 @pytest.mark.slow
 def test_the_modules_own_test_passes():
     panel = application.loadModule(MODULE)

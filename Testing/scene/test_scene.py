@@ -15,6 +15,7 @@ from HarmonizeModuleLib.logic import HarmonizeModuleLogic
 from Testing.engine.scans import grid, grids, head
 
 from HarmonizeExtension import images
+from HarmonizeExtension.body import body_mask
 from HarmonizeExtension.errors import InputError
 from HarmonizeExtension.scan import Modality, Role, Scan
 
@@ -339,6 +340,21 @@ def test_a_target_may_be_the_name_of_the_only_scan_that_has_it():
 
 
 # ---------------------------------------------------------------- images that cannot be harmonized
+
+
+def test_the_outline_of_the_body_goes_along_without_a_role_and_is_left_out_where_it_cannot_be_used():
+    volume, segmentation = nodes()
+    own = segmentation.GetSegmentation()
+    brain = own.GetSegment(own.GetSegmentIdBySegmentName("brain"))
+    brain.SetName(" External")
+    scan = scene.scanFromNodes(volume, segmentation, measured=["GTV"])
+    assert list(scan.structures) == ["GTV", " External"]
+    assert scan.structures[" External"].roles == frozenset()
+    assert (body_mask(scan) == scan.structures[" External"].array).all()
+    own.AddEmptySegment("empty", "Body")
+    assert list(scene.scanFromNodes(volume, segmentation, measured=["GTV"]).structures) == ["GTV", " External"]
+    with pytest.raises(InputError, match="'Body' is empty"):
+        scene.scanFromNodes(volume, segmentation, measured=["GTV", "Body"])
 
 
 def test_no_volume_a_label_map_a_colour_volume_and_a_single_slice_are_refused():

@@ -107,6 +107,7 @@ def test_leaving_and_entering_the_module_keeps_everything_and_follows_what_was_d
 
 def test_the_module_is_reloaded_with_its_library_and_the_engine():
     code = f"""
+import sys
 sys.path.insert(0, {str(ROOT)!r})
 from Testing.harness import application, scene
 panel = application.loadModule({str(MODULE)!r})

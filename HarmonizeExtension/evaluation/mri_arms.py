@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +16,10 @@ from pathlib import Path
 import numpy as np
 from scipy import optimize
 
-from .. import resources
+from .. import images, resources
 from ..errors import InputError, ModelError
 from ..files.models import CARD, load_model
 from ..methods.base import Harmonizer
-from ..methods.harmonae.harmonizer import Harmonae
-from ..methods.paired.harmonizer import Paired
 from ..methods.statistical import HistogramMatching, Nyul, StandardScale, WhiteStripe, ZScore
 from ..phantoms.brain import scan_person
 from ..phantoms.person import Person
@@ -33,7 +32,14 @@ BRAIN = "brain"
 UNHARMONIZED, ORACLE = "unharmonized", "best monotone map (oracle)"
 STANDARDS = {"Z-score": ZScore, "WhiteStripe": WhiteStripe, "Nyul": Nyul}
 MATCHING = "histogram matching"
-SITE_SYSTEMS: dict[str, type[Harmonizer]] = {"harmonae": Harmonae, "paired": Paired}
+# Learned systems: module and class of the method that reads their models.
+SYSTEMS = {
+    "harmonae": ("methods.harmonae.harmonizer", "Harmonae"),
+    "paired": ("methods.paired.harmonizer", "Paired"),
+    "phycharm": ("methods.phycharm.harmonizer", "Phycharm"),
+}
+AUTO_ENCODERS = ("harmonae", "paired")  # show a scan as its own scanner's, unchanged, and on the same scale
+MAPPING = "phycharm"  # by way of T1 and M0 maps, to the protocol of any scanner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +66,10 @@ def arms(models: Path | str | None = None) -> list[Arm]:
     found += [Arm(name, target) for name in (MATCHING, ORACLE) for target in SCANNERS]
     for folder in _model_folders(models):
         system = _system(folder)
-        if system in SITE_SYSTEMS:
+        if system in SYSTEMS:
             card, _ = load_model(folder, system)
-            found += [Arm(folder.name, site, str(folder), system, card.sites) for site in card.sites]
+            targets = SCANNERS if system == MAPPING else card.sites
+            found += [Arm(folder.name, target, str(folder), system, card.sites) for target in targets]
     return found
 
 
@@ -116,7 +123,9 @@ def method(arm: Arm, seed: int, spacing_mm: float) -> Harmonizer:
     Histogram matching takes the scan of the first of them by the target scanner; Nyul's scale all their scans.
     """
     if arm.model:
-        return SITE_SYSTEMS[arm.system].for_target(f"{arm.model}#{arm.target}")
+        module, name = SYSTEMS[arm.system]
+        chosen = getattr(importlib.import_module(f"..{module}", __package__), name)
+        return chosen.for_target(f"{arm.model}#{arm.target}")
     if arm.name == MATCHING:
         return HistogramMatching(references(seed, spacing_mm)[0].scans[arm.target])
     if arm.name == "Nyul":
@@ -144,6 +153,14 @@ def harmonized(arm: Arm, scan: Scan, truth: Scan | None, seed: int, spacing_mm: 
     if arm.name == ORACLE:
         return scan.with_array(monotone_map(scan.array, truth.array, scan.structures[BRAIN].array))
     return method(arm, seed, spacing_mm).apply(scan)
+
+
+def maps_of(arm: Arm, scan: Scan) -> tuple[np.ndarray, np.ndarray]:
+    """T1 (ms, at the scan's field strength) and M0 (z, y, x) of the brain, by a model of the system `MAPPING`."""
+    from ..methods.phycharm.harmonizer import quantitative_maps
+
+    t1_ms, m0 = quantitative_maps(scan, model=arm.model)
+    return images.to_array(t1_ms), images.to_array(m0)
 
 
 def names(found: Sequence[Arm]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 1. Which share of the texture features tells the scanners apart (Fatania et al., Phys Imaging Radiat Oncol 2022).
 2. What harmonizing and going back leaves of the anatomy (dSSIM, the same paper).
 3. How near each translation comes to the scan that the target scanner took (as in Lee et al., PhyCHarm, 2025).
+4. How near T1 and M0 maps come to the truth, where a model gives them.
 Tissue masks are the true ones on every scanner, so that no segmentation adds a difference of its own to the features.
 """
 
@@ -20,6 +21,8 @@ from ..errors import InputError
 from ..methods.harmonae.harmonizer import OUTPUT_LEVEL
 from ..networks.intensity import body_level
 from ..phantoms.anatomy import head_grid
+from ..phantoms.maps import property_maps
+from ..phantoms.person import body_of
 from ..phantoms.scanners import SCANNERS
 from ..progress import CancelCheck, Progress, never, silent, stop_if
 from ..radiomics.extraction import extract
@@ -28,7 +31,7 @@ from ..scan import Scan
 from ..workers import WorkerDied, run_in_processes
 from . import mri_tables
 from .image_quality import dice, nrmse, psnr_db, range_of, ssim, style_change, volume_difference
-from .mri_arms import BRAIN, Arm, arms, harmonized, visit
+from .mri_arms import AUTO_ENCODERS, BRAIN, MAPPING, Arm, Visit, arms, harmonized, maps_of, visit
 from .mri_tables import TISSUES
 from .results import ProtocolResult
 
@@ -82,6 +85,22 @@ class Cycle:
     cycled_direct: float
 
 
+@dataclasses.dataclass(frozen=True)
+class MapError:
+    """Maps of one tissue made from one scan. All are medians over voxels, relative to the truth.
+
+    t1: absolute error; t1_bias: error with its sign; m0: absolute error after the best factor for the brain.
+    """
+
+    arm: Arm
+    person: int
+    source: str
+    tissue: str
+    t1: float
+    t1_bias: float
+    m0: float
+
+
 @dataclasses.dataclass
 class Findings:
     """All that was measured. failures: sentences."""
@@ -89,6 +108,7 @@ class Findings:
     features: list[Features] = dataclasses.field(default_factory=list)
     likeness: list[Likeness] = dataclasses.field(default_factory=list)
     cycles: list[Cycle] = dataclasses.field(default_factory=list)
+    maps: list[MapError] = dataclasses.field(default_factory=list)
     failures: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, other: Findings) -> None:
@@ -149,22 +169,29 @@ def measure(
 ) -> Findings:
     """Everything about one person."""
     progress(0.0, "scanning")
-    scans = visit(seed, number, spacing_mm).scans
-    person = _Person(number, scans, seed, spacing_mm, cancelled)
+    person = _Person(number, visit(seed, number, spacing_mm), seed, spacing_mm, cancelled)
     for done, arm in enumerate(compared):
         progress((1 + done) / (1 + len(compared)), f"{arm.name}{arm.target and f' to {arm.target}'}")
         person.try_arm(arm)
+        if arm.system == MAPPING and arm.target == next(iter(SCANNERS)):  # maps do not depend on the target
+            person.try_maps(arm)
     return person.found
 
 
 class _Person:
     """The scans of one person, and what the arms make of them."""
 
-    def __init__(self, number: int, scans: dict[str, Scan], seed: int, spacing_mm: float, cancelled: CancelCheck):
-        self.number, self.scans, self.seed, self.spacing_mm = number, scans, seed, spacing_mm
+    def __init__(self, number: int, seen: Visit, seed: int, spacing_mm: float, cancelled: CancelCheck):
+        self.number, self.person, self.scans, self.seed, self.spacing_mm = (
+            number,
+            seen.person,
+            seen.scans,
+            seed,
+            spacing_mm,
+        )
         self.cancelled, self.found = cancelled, Findings()
         self.shown: dict[tuple[str, str], Scan] = {}  # by model and scanner: a scan as the model shows it unchanged
-        brain = next(iter(scans.values())).structures[BRAIN].array
+        brain = next(iter(self.scans.values())).structures[BRAIN].array
         self.box = images.bounding_box(brain, 4)  # SSIM looks three voxels beyond
         self.brain = brain[self.box]
         settings = Settings.load("mr")
@@ -176,7 +203,7 @@ class _Person:
         for source in self.scans:
             try:
                 results[source] = self._result(arm, source)
-                if arm.model:
+                if arm.system in AUTO_ENCODERS:
                     self._cycle(arm, source, results[source])
             except InputError as error:
                 self.found.failures.append(f"left out: {arm.name}, {error}")
@@ -189,12 +216,33 @@ class _Person:
                     truth = self.scans[target] if arm.target else results[target]
                     self.found.likeness.append(self._likeness(arm, source, target, result, truth))
 
+    def try_maps(self, arm: Arm) -> None:
+        """Hold the maps that a model makes of each scan against the true ones."""
+        body = body_of(self.person, self.spacing_mm)
+        for source, scan in self.scans.items():
+            stop_if(self.cancelled)
+            true = property_maps(body, SCANNERS[source].field_strength_tesla)
+            try:
+                t1_ms, m0 = maps_of(arm, scan)
+            except InputError as error:
+                self.found.failures.append(f"no maps: {arm.name}, {error}")
+                continue
+            brain = scan.structures[BRAIN].array & (true.t1_ms > 0) & (m0 > 0)
+            m0 = m0 * np.median(true.proton_density[brain] / m0[brain])
+            for tissue in TISSUES:
+                where = scan.structures[tissue].array & brain
+                off = t1_ms[where] / true.t1_ms[where] - 1
+                density = np.abs(m0[where] / true.proton_density[where] - 1)
+                medians = (float(np.median(values)) for values in (np.abs(off), off, density))
+                self.found.maps.append(MapError(arm, self.number, source, tissue, *medians))
+
     def _result(self, arm: Arm, source: str) -> Scan:
         key = (arm.model, source)
-        if arm.model and source == arm.target and key in self.shown:
+        unchanged = arm.system in AUTO_ENCODERS and source == arm.target
+        if unchanged and key in self.shown:
             return self.shown[key]
         result = self._apply(arm, self.scans[source])
-        if arm.model and source == arm.target:
+        if unchanged:
             self.shown = {old: scan for old, scan in self.shown.items() if old[0] == arm.model} | {key: result}
         return result
 
@@ -209,20 +257,22 @@ class _Person:
             self.found.features.append(Features(arm, self.number, source, row.structure, values))
 
     def _likeness(self, arm: Arm, source: str, target: str, result: Scan, truth: Scan) -> Likeness:
-        true, image = truth.array[self.box], result.array[self.box]
-        # MR intensities have no unit, and the gain of a session is chance: every arm gets the best gain and offset.
-        slope, offset = np.polyfit(image[self.brain].astype(float), true[self.brain].astype(float), 1)
-        image = slope * image.astype(float) + offset
-        span = range_of(true[self.brain])
+        true, image = (scan.array[self.box].astype(float) for scan in (truth, result))
+        # MR intensities have no unit, and the gain of a session is chance: every arm gets the best gain and offset. The
+        # truth goes from 0 to 1 in the brain for all, as SSIM depends on where 0 is.
+        low, span = true[self.brain].min(), range_of(true[self.brain])
+        true = (true - low) / span
+        slope, offset = np.polyfit(image[self.brain], true[self.brain], 1)
+        image = slope * image + offset
         pairs = list(zip(tissues(true, self.brain), tissues(image, self.brain), strict=True))
         return Likeness(
             arm,
             self.number,
             source,
             target,
-            ssim(true, image, span, self.brain),
-            psnr_db(true, image, span, self.brain),
-            nrmse(true, image, span, self.brain),
+            ssim(true, image, 1.0, self.brain),
+            psnr_db(true, image, 1.0, self.brain),
+            nrmse(true, image, 1.0, self.brain),
             span,
             tuple(dice(a, b) for a, b in pairs),
             tuple(volume_difference(a, b) for a, b in pairs),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TISSUES = ("white matter", "grey matter")
 CHANCE = 5.0  # % of features that differ by chance alone, at p < 0.05
-TRAVELLING, ONCE, PAPER = "all of each person", "one of each person", "paper (85 people, one scan each)"
+TRAVELLING, ONCE, PAPER = "all of each person", "one of each person", "one of each person, the paper"
 # Fatania et al. 2022, table 1, KS test: white and grey matter, %.
 PAPER_SHARES = (
     ("unharmonized", "", 64.9, 63.3),
@@ -36,11 +36,13 @@ PAPER_CYCLES = (("HarMOnAE", 0.0156, 0.0021), ("HarMOnAE with an image discrimin
 def of(found: Findings, compared: Sequence[Arm], people: int) -> tuple[tuple[Table, ...], dict[str, figures.Figure]]:
     """All tables, and the figures by name."""
     effects = _effects(found, compared, people)
-    tables = [_shares(effects), _shares_by_scanner(effects)]
     pairs = _common_pairs(found.likeness)
-    tables += [_likeness(found.likeness, pairs, compared), _likeness_by_direction(found.likeness)]
+    tables = [_shares(effects), _likeness(found.likeness, pairs, compared)]
     if found.cycles:
         tables.append(_cycles(found))
+    if found.maps:
+        tables.append(_maps(found))
+    tables += [_shares_by_scanner(effects), _likeness_by_direction(found.likeness)]
     drawn = {"mri-benchmark-features": _figure_of_shares(effects)}
     chosen = {
         name: [one for one in found.likeness if one.arm.name == name and (one.source, one.target) in pairs]
@@ -193,6 +195,23 @@ def _cycles(found: Findings) -> Table:
         "What harmonizing changes (dSSIM-h) and what going back does not bring back (dSSIM-c, 0 is best), in the body",
         ("method", "to", "scans", "dSSIM-h", "dSSIM-c", "largest", "1 - SSIM to x', h", "1 - SSIM to x', c"),
         tuple(rows),
+    )
+
+
+def _maps(found: Findings) -> Table:
+    rows = []
+    groups: dict[tuple[str, str, str], list] = {}
+    for one in found.maps:
+        for source in (one.source, "all"):
+            groups.setdefault((one.arm.name, source, one.tissue), []).append((one.t1, one.t1_bias, one.m0))
+    for key, values in groups.items():
+        means = 100 * np.mean(values, axis=0)
+        rows.append((*key, len(values), *(float(mean) for mean in means)))
+    return Table(
+        "mri-benchmark-maps",
+        "T1 and M0 maps against the true ones: median over voxels, mean over scans, %",
+        ("method", "from", "tissue", "scans", "T1 error", "T1 bias", "M0 error"),
+        tuple(sorted(rows)),
     )
 
 

@@ -219,43 +219,56 @@ class CohortPanel(VTKObservationMixin):
 
     def _showTable(self) -> None:
         """A row for each scan: what it is called, its segmentation, its site, and how the last run ended for it."""
-        p, table = self._parameterNode, self.ui.cohortTable
-        verdicts = {row["case"]: row for row in self._rows()}
+        p, table, verdicts = self._parameterNode, self.ui.cohortTable, self._verdicts()
         rows = self._rowsOfManifest() if p.cohortFromManifest else self._rowsOfScene()
         table.setRowCount(len(rows))
-        for row, (case, volumeID, segmentation, site) in enumerate(rows):
-            verdict = verdicts.get(case, {})
-            texts = (case, segmentation, site, verdict.get("status", ""))
+        for row, (name, volumeID, segmentation, site, key) in enumerate(rows):
+            verdict = verdicts.get(key, {})
+            texts = (name, segmentation, site, verdict.get("status", ""))
             for column, text in enumerate(texts):
                 item = self._item(row, column)
                 item.setText(text)
                 item.setToolTip(verdict.get("reasons", "") if column == VERDICT_COLUMN else text)
             editable = qt.Qt.ItemIsEnabled | qt.Qt.ItemIsEditable
             self._item(row, SITE_COLUMN).setFlags(editable if volumeID else qt.Qt.ItemIsEnabled)
-            name = self._item(row, NAME_COLUMN)
-            name.setData(qt.Qt.UserRole, volumeID)
+            item = self._item(row, NAME_COLUMN)
+            item.setData(qt.Qt.UserRole, volumeID)
             checkable = qt.Qt.ItemIsUserCheckable if volumeID else qt.Qt.NoItemFlags
-            name.setFlags(qt.Qt.ItemIsEnabled | checkable)
+            item.setFlags(qt.Qt.ItemIsEnabled | checkable)
             if volumeID:
-                name.setCheckState(qt.Qt.Unchecked if volumeID in p.cohortLeftOut else qt.Qt.Checked)
+                item.setCheckState(qt.Qt.Unchecked if volumeID in p.cohortLeftOut else qt.Qt.Checked)
             else:
-                name.setData(qt.Qt.CheckStateRole, None)
+                item.setData(qt.Qt.CheckStateRole, None)
         rowsAndHeader = 1 + min(max(len(rows), 1), ROWS_SHOWN)
         table.setFixedHeight(ROW_HEIGHT * rowsAndHeader + 2 * table.frameWidth)
 
-    def _rowsOfScene(self) -> list[tuple[str, str, str, str]]:
-        """(case, volume ID, segmentation, site)"""
+    def _rowsOfScene(self) -> list[tuple[str, str, str, str, str]]:
+        """(name, volume ID, segmentation, site, key of the case that it was)"""
         volumes = self._volumes()
-        cases = cohortFiles.sceneCases(volumes, self._modality) if volumes else []
+        segmentations = [sceneScans.segmentationOf(volume) for volume in volumes]
         return [
-            (case.name, case.volume.GetID(), case.segmentation.GetName() if case.segmentation else "", case.site)
-            for case in cases
+            (
+                volume.GetName(),
+                volume.GetID(),
+                segmentation.GetName() if segmentation else "",
+                site,
+                volume.GetAttribute(cohortResults.CASE_ATTRIBUTE) or "",
+            )
+            for volume, segmentation, site in zip(
+                volumes, segmentations, sceneScans.sites(volumes, self._modality), strict=True
+            )
         ]
 
-    def _rowsOfManifest(self) -> list[tuple[str, str, str, str]]:
-        """(case, "", segmentation, site)"""
+    def _rowsOfManifest(self) -> list[tuple[str, str, str, str, str]]:
+        """(case, "", segmentation, site, key)"""
         return [
-            (entry.case, "", ", ".join(path.name for path in entry.segmentation), entry.site or _("by its tags"))
+            (
+                entry.case,
+                "",
+                ", ".join(path.name for path in entry.segmentation),
+                entry.site or _("by its tags"),
+                cohortResults.caseKey(self._folder(), entry.case),
+            )
             for entry in self._manifestEntries()
         ]
 
@@ -347,12 +360,12 @@ class CohortPanel(VTKObservationMixin):
         classes = ("vtkMRMLPlotChartNode", "vtkMRMLTableNode")
         return [node for name in classes for node in cohortResults.nodesOf(self._folder(), name)]
 
-    def _rows(self) -> list[dict[str, str]]:
-        """Case, status and reasons of the last run in the chosen folder that is in the scene."""
-        return cohortResults.verdicts(self._folder()) if self._parameterNode.cohortFolder else []
+    def _verdicts(self) -> dict[str, dict[str, str]]:
+        """How each case of the last run in the chosen folder ended, as far as it is in the scene."""
+        return cohortResults.verdicts(self._folder()) if self._parameterNode.cohortFolder else {}
 
     def _showResult(self) -> None:
-        ui, nodes, rows = self.ui, self._nodes(), self._rows()
+        ui, nodes, rows = self.ui, self._nodes(), self._verdicts().values()
         statuses = [row["status"] for row in rows]
         counts = [f"{statuses.count(status)} {status}" for status in cohortResults.STATUSES if status in statuses]
         text = _("{count} scans: {counts}").format(count=len(rows), counts=", ".join(counts))

@@ -28,6 +28,7 @@ from .plots import chartOfFigure
 from .tables import fillTable
 
 COHORT_ATTRIBUTE = "Harmonize.Cohort"  # the results folder that a node was read from
+CASE_ATTRIBUTE = "Harmonize.Case"  # of a scan of the scene: which case of the last run it was
 STATUSES = (*(status.value for status in Status), FAILED)
 _CASES = "cases"  # description of the cases table
 _NOTES_ATTRIBUTE = "Harmonize.Notes"  # of the cases table
@@ -97,7 +98,10 @@ def load(folder: Path, cases: Iterable[SceneCase], failures: Mapping[SceneCase, 
     casesTable.SetAttribute(_NOTES_ATTRIBUTE, json.dumps(notes))
     volumes = {}
     for case in cases:
-        volume = _volume(case, folder, keepsScale) if case.volume.GetScene() is not None else None
+        if case.volume.GetScene() is None:  # removed meanwhile
+            continue
+        case.volume.SetAttribute(CASE_ATTRIBUTE, caseKey(folder, case.name))
+        volume = _volume(case, folder, keepsScale)
         if volume is not None:
             volumes[case.name] = volume
     return CohortResult(folder, rows, volumes, casesTable, features, tuple(tables), tuple(charts), notes)
@@ -112,13 +116,19 @@ def nodesOf(folder: Path, className: str) -> list:
     ]
 
 
-def verdicts(folder: Path) -> list[dict[str, str]]:
-    """Case, site, status and reasons of each case of a results folder, as they stand in the scene; none without."""
-    return [
+def caseKey(folder: Path, name: str) -> str:
+    """What identifies a case of a results folder, also when scans of one name are left out or renamed later."""
+    return str(folder / CASES / name)
+
+
+def verdicts(folder: Path) -> dict[str, dict[str, str]]:
+    """Case, site, status and reasons by `caseKey` of each case of a results folder that is in the scene."""
+    rows = [
         {name: table.GetTable().GetColumnByName(name).GetValue(row) for name in _TEXTS}
         for table in _casesTables(folder)
         for row in range(table.GetNumberOfRows())
     ]
+    return {caseKey(folder, row["case"]): row for row in rows}
 
 
 def notes(folder: Path) -> list[str]:

@@ -185,6 +185,10 @@ def test_a_run_leaves_the_panel_free_and_brings_everything_into_the_scene(cohort
             ("scan 1", "Leipzig"),
         ]
     assert [row[VERDICT_COLUMN] for row in cells(cohort)] == ["pass", "pass", "failed", ""]
+    scans[0].SetName("scan 1")  # names are not what tells the scans apart
+    cohort.representation.enter()
+    assert [row[VERDICT_COLUMN] for row in cells(cohort)] == ["pass", "pass", "failed", ""]
+    scans[0].SetName("scan 0")
     assert "'flat' is constant" in ui.cohortTable.item(2, VERDICT_COLUMN).toolTip()
     assert ui.cohortResultLabel.text.startswith("<b>3 scans: 2 pass, 1 failed</b>")
     assert "fewer than two sites have 3 scans" in ui.cohortResultLabel.text

@@ -16,6 +16,8 @@ from ..scan import Modality, TargetKind
 from .base import Harmonizer, MethodCard
 from .harmonae.harmonizer import Harmonae
 from .kernel_matching import KernelMatching
+from .phycharm.harmonizer import Phycharm
+from .phycharm.protocols import ProtocolTarget
 from .preparation import BiasFieldCorrection
 from .resolution_matching import ResolutionMatching
 from .statistical import HistogramMatching, Nyul, WhiteStripe, ZScore
@@ -29,6 +31,7 @@ METHODS: tuple[type[Harmonizer], ...] = (
     KernelMatching,
     ResolutionMatching,
     Harmonae,
+    Phycharm,
 )
 
 
@@ -49,7 +52,7 @@ def method(name: str) -> type[Harmonizer]:
 
 
 def target_from_text(card: MethodCard, text: str, modality: Modality, units: str = "") -> object:
-    """What a user typed as target, as `Harmonizer.for_target` takes it: a scan, a number, a path or a name.
+    """What a user typed as target, as `Harmonizer.for_target` takes it: a scan, a number, a path, a name or a protocol.
 
     A reference scan may carry its segmentation behind a comma: `reference.nii.gz,reference.seg.nrrd`. Where its file
     does not say modality and units, it is taken to have those of the scan that is harmonized.
@@ -58,7 +61,7 @@ def target_from_text(card: MethodCard, text: str, modality: Modality, units: str
         return Path(text)
     volume, segmentation = (text, "") if Path(text).exists() else (part.strip() for part in text.partition(",")[::2])
     if card.target is TargetKind.SCAN or (
-        card.target in (TargetKind.KERNEL, TargetKind.RESOLUTION) and Path(volume).exists()
+        card.target in (TargetKind.KERNEL, TargetKind.RESOLUTION, TargetKind.PROTOCOL) and Path(volume).exists()
     ):
         if Modality.CT not in card.modalities and not dicom_says(volume) and looks_like_ct(volume):
             raise InputError(
@@ -73,6 +76,8 @@ def target_from_text(card: MethodCard, text: str, modality: Modality, units: str
             return float(text)
         except ValueError:
             raise InputError(f"target '{text}' is neither a number of mm nor an existing reference scan") from None
+    if card.target is TargetKind.PROTOCOL:
+        return ProtocolTarget.from_text(text)
     return text
 
 

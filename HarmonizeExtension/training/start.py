@@ -26,6 +26,7 @@ MODEL = "model"  # folder of the result inside the training folder
 SYSTEMS = {
     "harmonae": ("methods.harmonae.training", "HarmonaeTraining"),
     "paired": ("methods.paired.training", "PairedTraining"),
+    "phycharm": ("methods.phycharm.training", "PhycharmTraining"),
 }
 
 

@@ -173,7 +173,9 @@ def corrective_term(
     strength = signal.ravel()[index].astype(np.float64)  # the darker a voxel, the more its logarithm is noise
     weight = strength
     for _ in range(6):
-        found = np.linalg.lstsq(terms * weight[:, None], ratio * weight, rcond=1e-9)[0]
+        weighted = terms * (weight**2)[:, None]
+        # The normal equations of few terms and many voxels; a single slice leaves some terms undetermined.
+        found = np.linalg.lstsq(weighted.T @ terms, weighted.T @ ratio, rcond=1e-12)[0]
         misfit = np.abs(ratio - terms @ found)
         scale = 4.685 * 1.4826 * np.median(misfit) + 1e-9
         weight = strength * np.clip(1 - (misfit / scale) ** 2, 0, 1)  # the square root of Tukey's weights

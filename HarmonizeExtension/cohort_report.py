@@ -219,6 +219,7 @@ def _summary(cohort: Cohort) -> str:
         "Scans": str(len(sites)),
         "Sites": ", ".join(f"{site} ({sites.count(site)})" for site in sorted(set(sites))),
         **report.what_was_done(cohort.provenance),
+        **({"Target": cohort.recipe.target} if cohort.recipe.target else {}),  # with its folder, which tells the case
     }
     return f"<p>{counts}</p>{report.table(('', ''), facts.items())}"
 
@@ -308,4 +309,5 @@ def _methods(cohort: Cohort, evaluations: Sequence[Evaluation], keep: Sequence[s
         asked = dict.fromkeys(f"{r.protocol} ({r.citation})" for e in evaluations for r in e.results)
         sentences.append(f"They were evaluated by the protocols {', '.join(asked)}.")
     text = markup.escape(" ".join(sentences))
-    return f"<h2>What to write in a methods section</h2><p>{text}</p>"
+    done = report.details(cohort.provenance, cohort.features)
+    return f"<h2>What to write in a methods section</h2><p>{text}</p>{done}"

@@ -146,7 +146,7 @@ def _section(section: Section) -> str:
 <details{opened}><summary>All checks</summary>{checks}</details>
 {_features(section.features, section.scan.modality)}
 <h3>What to write in a methods section</h3><p>{markup.escape(methods_text(section.provenance, section.features))}</p>
-<details><summary>What was done</summary><pre>{markup.escape(_provenance(section))}</pre></details>
+{details(section.provenance, section.features)}
 </section>"""
 
 
@@ -298,12 +298,11 @@ def _features(features: FeatureTable, modality: Modality) -> str:
     return "".join(parts)
 
 
-def _provenance(section: Section) -> str:
-    return json.dumps(
-        {"provenance": [dict(entry) for entry in section.provenance], "radiomics": dict(section.features.metadata)},
-        indent=2,
-        default=str,
-    )
+def details(provenance: Sequence[Mapping], features: FeatureTable) -> str:
+    """Everything that was done, with every setting and version, behind a click."""
+    entries = {"provenance": [dict(entry) for entry in provenance], "radiomics": dict(features.metadata)}
+    text = markup.escape(json.dumps(entries, indent=2, default=str))
+    return f"<details><summary>What was done</summary><pre>{text}</pre></details>"
 
 
 _STYLE = """

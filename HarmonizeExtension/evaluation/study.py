@@ -68,10 +68,17 @@ class Study:
     def of(cls, table: FeatureTable, manifest: Manifest, structure: str = "") -> Study:
         """The features of `structure` (needed where the table has several) of the manifest's cases, an arm a label.
 
-        Cases without a row for every label are left out and named in `notes`. Without sites in the manifest all scans
-        are of one site without a name. Raises InputError for an unknown structure and where no case is left.
+        Cases without a row for every label are left out and named in `notes`. Shape is left out: it is that of the
+        contour, whatever the scanner, and ComBat would change it (the papers leave it out too). Without sites in the
+        manifest all scans are of one site without a name. Raises InputError for an unknown structure and where no case
+        is left.
         """
         structure = _one_structure(table, structure)
+        columns = [(column.name, column.feature_class or _class_in(column.name)) for column in table.columns]
+        columns = [(name, kind) for name, kind in columns if kind != "shape"]
+        if not columns:
+            raise InputError("the feature table has no feature beside shape; measure others too")
+        features, classes = zip(*columns, strict=True)
         rows = _rows(table, structure)
         entries = {entry.case: entry for entry in manifest.entries}
         if len(entries) < len(manifest.entries):
@@ -89,7 +96,7 @@ class Study:
         notes += [f"left out, not in the manifest: {_some(strange)}"] if strange else []
         notes += table.metadata.get("notes", ())
         values = {
-            label: np.array([[rows[case, label].get(name, np.nan) for name in table.features] for case in complete])
+            label: np.array([[rows[case, label].get(name, np.nan) for name in features] for case in complete])
             for label in labels
         }
         chosen = [entries[case] for case in complete]
@@ -98,8 +105,8 @@ class Study:
             tuple(complete),
             np.array([entry.site for entry in chosen]),
             tuple(entry.outcome for entry in chosen),
-            table.features,
-            tuple(column.feature_class or _class_in(column.name) for column in table.columns),
+            features,
+            classes,
             values,
             {name: _numbers([e.columns[name] for e in chosen]) for name in manifest.column_names()},
             notes=tuple(notes),

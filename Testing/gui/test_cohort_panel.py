@@ -285,7 +285,7 @@ def test_a_manifest_is_run_from_the_panel(cohort, tmp_path):
 def test_the_section_has_its_picture_taken_with_a_finished_run(panel, tmp_path, monkeypatch):
     """One person five times on each of two scanners, with other noise and gain; one scan was exported wrongly."""
     rng, volumes = np.random.default_rng(0), []
-    for scanner, made in list(three_scanner_case(1, 3.0).items())[:2]:
+    for scanner, made in list(three_scanner_case(1, 4.0).items())[:2]:
         for number in range(1, 6):
             noise = 0.02 * np.ptp(made.array) * rng.standard_normal(made.array.shape)
             name = f"P{number} {scanner}"

@@ -243,3 +243,33 @@ def test_models_are_cycled_and_what_they_cannot_harmonize_is_told(tmp_path, monk
     for one in unchanged:  # the negative scan differs by an offset only, so that the oracle can map it too
         assert one.psnr_db < next(best.psnr_db for best in oracle if best.source == one.source)
     assert isinstance(seen.person, Person)
+
+
+@pytest.mark.slow
+def test_maps_are_held_against_the_true_ones(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    from HarmonizeExtension.methods.phycharm.network import MapsGenerator
+    from HarmonizeExtension.networks import inference
+    from HarmonizeExtension.phantoms.maps import property_maps
+    from HarmonizeExtension.phantoms.person import body_of
+
+    monkeypatch.setattr(inference, "default_backend", lambda: "torch")
+    torch.manual_seed(0)
+    weights = {f"generator.{name}": value.numpy() for name, value in MapsGenerator(4).state_dict().items()}
+    save_model(tmp_path / "maps", ModelCard("phycharm", "maps", preprocessing={"spacing_mm": 5.0}), weights)
+    arm = next(arm for arm in mri_arms.arms(tmp_path) if arm.model and arm.target == "GE 3T")
+    seen = mri_arms.visit(0, 0, 5.0)
+    seen = dataclasses.replace(seen, scans={"Siemens 3T": seen.scans["Siemens 3T"]})
+    person = mri_benchmark._Person(0, seen, 0, 5.0, lambda: False)
+    person.try_maps(arm)
+    assert [one.tissue for one in person.found.maps] == list(mri_tables.TISSUES)
+    assert all(0 < one.t1 < 0.5 for one in person.found.maps)  # untrained, the first guess
+
+    true = property_maps(body_of(seen.person, 5.0), 3.0)
+    exact = (1.1 * true.t1_ms, 7.0 * true.proton_density)
+    monkeypatch.setattr(mri_benchmark, "maps_of", lambda arm, scan: exact)
+    person.try_maps(arm)
+    for one in person.found.maps[2:]:
+        assert (one.t1, one.t1_bias) == pytest.approx((0.1, 0.1), rel=1e-3)
+        assert one.m0 == pytest.approx(0, abs=1e-5)

@@ -187,7 +187,7 @@ def _run_case(entry: Entry, recipe: Recipe, place: Path, progress: Progress, can
     try:
         scan = recipe.read(
             entry.image, list(entry.segmentation) or None, entry.modality, entry.units or None, entry.case,
-            entry.structure or None,
+            entry.structure or None, entry.acquisition,
         )  # fmt: skip
         result = recipe.run(scan, progress, cancelled)
     except (OutputError, Cancelled):
@@ -239,7 +239,7 @@ def _is_done(entry: Entry, folder: Path) -> bool:
 
 def _identity(entry: Entry) -> str:
     """What a case is made of: its files' content, and what the manifest says of them."""
-    digest = hashlib.sha256(repr((entry.structure, entry.modality, entry.units)).encode())
+    digest = hashlib.sha256(repr((entry.structure, entry.modality, entry.units, entry.acquisition)).encode())
     for path in (entry.image, *entry.segmentation):
         digest.update(_content(path).encode())
     return digest.hexdigest()

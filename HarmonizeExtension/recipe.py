@@ -15,7 +15,7 @@ from .methods.base import Harmonizer
 from .methods.preparation import BiasFieldCorrection, Resampling, Step
 from .progress import CancelCheck, Progress, never, silent
 from .radiomics.settings import Settings
-from .scan import Modality, Scan
+from .scan import Acquisition, Modality, Scan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +50,20 @@ class Recipe:
         units: str | None = None,
         name: str | None = None,
         structure: str | None = None,
+        acquisition: Acquisition | None = None,
     ) -> Scan:
         """The scan, with the roles that the recipe gives its structures.
 
-        structure: what to call the structure of a segmentation that holds one only. Else as `read_scan`; the modality
-        is that of the method where neither caller nor file says it. Raises InputError.
+        structure: what to call the structure of a segmentation that holds one only.
+        acquisition: how the scan was taken, as far as its files do not say it.
+        Else as `read_scan`; the modality is that of the method where neither caller nor file says it. Raises
+        InputError.
         """
         modality = modality or catalogue.implied_modality(catalogue.method(self.method).card, path)
         scan = read_scan(path, modality, segmentation, name, units)
+        if acquisition is not None:
+            known = acquisition.known() | scan.acquisition.known()
+            scan = dataclasses.replace(scan, acquisition=Acquisition(**known))
         if structure:
             if len(scan.structures) != 1:
                 raise InputError(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from pathlib import Path, PureWindowsPath
 import SimpleITK as sitk
 
 from ..errors import InputError
-from ..scan import Modality
+from ..scan import Acquisition, Modality
 from .dicom import first_modality
 from .reading import UNITS_OF
 from .tags import is_dicom
@@ -29,6 +30,8 @@ from .writing import inside, replacing
 COMPARED = ("truth", "harmonized")  # images that `image` is held against
 KNOWN = ("case", "image", "segmentation", "structure", "modality", "units", "site", "outcome", *COMPARED)
 _OUTCOMES = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": None}
+# Fields of an acquisition, and whether each is a number.
+_ACQUISITION = {field.name: "float" in str(field.type) for field in dataclasses.fields(Acquisition)}
 # Case names become folders, on every system.
 _NO_FOLDER_NAME = re.compile(r'[/\\:*?"<>|\x00-\x1f]|^[.\s]|[.\s]$')
 _LONGEST_NAME = 100
@@ -45,7 +48,8 @@ class Entry:
     modality, units: where the files do not say them. site: scanner, protocol or centre; empty where not known.
     outcome: of the patient, None where not known.
     truth: the image as it ought to be; harmonized: what was made of it; None where there is none.
-    columns: the text of all other columns.
+    columns: the text of all other columns. Those that are named like a field of `Acquisition` ("echo_time_ms") say how
+        the scan was taken, where its files do not.
     """
 
     line: int
@@ -60,6 +64,12 @@ class Entry:
     truth: Path | None = None
     harmonized: Path | None = None
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def acquisition(self) -> Acquisition:
+        """What the columns say of how the scan was taken."""
+        said = {name: text for name, text in self.columns.items() if name in _ACQUISITION and text}
+        return Acquisition(**{name: float(text) if _ACQUISITION[name] else text for name, text in said.items()})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,6 +212,8 @@ def _entry(number: int, texts: Mapping[str, str], folder: Path, outside: bool, i
         if modality is not None:  # else it was said of the image, and is the same for these
             problems += [text for path in compared if path for text in _look_at(path, modality)[1]]
     others = {name: text for name, text in texts.items() if name not in KNOWN}
+    numbers = ((name, text) for name, text in others.items() if text and _ACQUISITION.get(name))
+    problems += [f"{name} '{text}' is no number" for name, text in numbers if not _is_number(text)]
     return Entry(
         number,
         case,
@@ -215,6 +227,13 @@ def _entry(number: int, texts: Mapping[str, str], folder: Path, outside: bool, i
         *compared,
         others,
     ), problems
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _path(text: str, folder: Path, outside: bool, problems: list[str]) -> Path | None:

@@ -95,7 +95,17 @@ def writeCase(case: SceneCase, folder: Path, named: Collection[str] | None) -> E
         measured=[segmentID for segmentID, name in names.items() if named is None or name in named],
     )
     paths = writeScan(scan, output_folder(folder / SCANS), case.name)
-    return Entry(0, case.name, paths[0], paths[1:], modality=scan.modality, units=scan.units, site=case.site)
+    said = dataclasses.asdict(scan.acquisition)  # the files cannot hold it
+    return Entry(
+        0,
+        case.name,
+        paths[0],
+        paths[1:],
+        modality=scan.modality,
+        units=scan.units,
+        site=case.site,
+        columns={name: "" if value is None else str(value) for name, value in said.items()},
+    )
 
 
 def writeScan(scan: Scan, folder: Path, name: str) -> tuple[Path, ...]:

@@ -132,7 +132,11 @@ class CohortRun:
             "--keep": task.keep,
             "--processes": [task.processes],
         }
-        flags = {"--n4": recipe.bias_correction, "--insist": recipe.insist}
+        flags = {
+            "--n4": recipe.bias_correction,
+            "--insist": recipe.insist,
+            "--where-present": recipe.where_present,
+        }
         return [
             "cohort",
             str(task.manifest or task.folder / MANIFEST),

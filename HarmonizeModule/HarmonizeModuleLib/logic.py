@@ -29,7 +29,7 @@ from .featureTables import writeFeatures
 from .parameters import HarmonizeModuleParameterNode
 
 _LOOK_SECONDS = 0.05  # between two looks at a process
-VOLUME_TARGETS = (TargetKind.SCAN, TargetKind.KERNEL, TargetKind.RESOLUTION)
+VOLUME_TARGETS = (TargetKind.SCAN, TargetKind.KERNEL, TargetKind.RESOLUTION, TargetKind.PROTOCOL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +133,7 @@ class HarmonizeModuleLogic(ScriptedLoadableModuleLogic):
         commonSpacing: float = 0.0,
         settings: str | os.PathLike | None = None,
         insist: bool = False,
+        wherePresent: bool = False,
         keep: Iterable[str] = (),
         processes: int = 1,
     ) -> CohortRun:
@@ -159,6 +160,7 @@ class HarmonizeModuleLogic(ScriptedLoadableModuleLogic):
             commonSpacing or None,
             _absolute(str(settings)) if settings else None,
             insist,
+            wherePresent,
         )
         return CohortRun(
             CohortTask(
@@ -190,7 +192,8 @@ class HarmonizeModuleLogic(ScriptedLoadableModuleLogic):
         sites: of each volume, in their order; as edited in the panel, or by their DICOM tags, when None.
         method, target, targetSegmentation, biasCorrection, commonSpacing, settings, insist: as for `process`.
         protectedSegments, referenceSegment, measuredSegments: by name, since every case has its own segments; one that
-            a case lacks is an error of that case. All are measured when none is named.
+            a case lacks is an error of that case, unless `wherePresent` (reference structures always are). All are
+            measured when none is named.
         modality: MR, CT or PET; which scans to take, and that of volumes which do not say theirs.
         keep: covariates, columns of the manifest, that ComBat keeps. processes: scans at once.
 

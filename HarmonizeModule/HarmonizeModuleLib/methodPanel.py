@@ -3,26 +3,49 @@
 import slicer
 from slicer.i18n import tr as _
 
+from HarmonizeExtension.errors import ModelError
 from HarmonizeExtension.methods import catalogue
 from HarmonizeExtension.methods.base import MethodCard
+from HarmonizeExtension.methods.harmonae import harmonizer as harmonae
+from HarmonizeExtension.methods.phycharm.protocols import EXAMPLE as PROTOCOL_EXAMPLE
+from HarmonizeExtension.phantoms.scanners import SCANNERS
 from HarmonizeExtension.physics.ct_kernel import GENERIC_KERNELS
 from HarmonizeExtension.scan import Modality, TargetKind
 
 from .logic import VOLUME_TARGETS
 from .sceneScans import drawnOn, segmentationOf
 
-TEXT_TARGETS = {  # label, tool tip, and what is offered to choose
-    TargetKind.KERNEL: (
-        _("or kernel:"),
-        _("A generic kernel, where there is no reference scan of the wanted one."),
-        tuple(GENERIC_KERNELS),
-    ),
+TEXT_TARGETS = {  # label, tool tip
+    TargetKind.KERNEL: (_("or kernel:"), _("A generic kernel, where there is no reference scan of the wanted one.")),
     TargetKind.RESOLUTION: (
         _("or FWHM (mm):"),
         _("The wanted resolution, where there is no reference scan; the phantoms of the scanners to match tell it."),
-        ("6", "7", "8"),
+    ),
+    TargetKind.SITE: (
+        _("Scanner:"),
+        _("One of the scanners that the model was trained on. For a model of your own: model folder#scanner."),
+    ),
+    TargetKind.PROTOCOL: (
+        _("or protocol:"),
+        _(
+            "Times in ms, angle in degrees, field in tesla: {example}. For your own model: model folder#protocol."
+        ).format(example=PROTOCOL_EXAMPLE),
     ),
 }
+
+
+def _offered(card: MethodCard) -> tuple[str, ...]:
+    """What can be chosen as target in words; anything else can be typed."""
+    if card.target is TargetKind.SITE:
+        try:
+            return harmonae.sites()
+        except ModelError:  # none ships with this installation
+            return ()
+    return {
+        TargetKind.KERNEL: tuple(GENERIC_KERNELS),
+        TargetKind.RESOLUTION: ("6", "7", "8"),
+        TargetKind.PROTOCOL: tuple(SCANNERS),
+    }[card.target]
 
 
 class MethodPanel:
@@ -87,6 +110,8 @@ class MethodPanel:
                 TargetKind.MODEL: _("Choose a model folder"),
                 TargetKind.KERNEL: _("Choose a reference scan or a kernel"),
                 TargetKind.RESOLUTION: _("Choose a reference scan or a resolution in mm"),
+                TargetKind.SITE: _("Choose a scanner"),
+                TargetKind.PROTOCOL: _("Choose a reference scan or a protocol"),
             }
             return wanted[card.target]
         if card.target in VOLUME_TARGETS and p.targetVolume is inputVolume and inputVolume is not None:
@@ -115,7 +140,7 @@ class MethodPanel:
             for widget in pair:
                 widget.setVisible(shown[name])
         if card.target in TEXT_TARGETS:
-            self._showText(p, *TEXT_TARGETS[card.target])
+            self._showText(p, *TEXT_TARGETS[card.target], _offered(card))
         isMR = modality in (None, Modality.MR) and card.name != "n4"
         for widget in (ui.biasLabel, ui.biasCheckBox):
             widget.setVisible(isMR)

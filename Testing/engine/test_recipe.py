@@ -7,7 +7,7 @@ from Testing.engine.scans import head
 from HarmonizeExtension.errors import InputError
 from HarmonizeExtension.files.writing import write_image
 from HarmonizeExtension.recipe import Recipe
-from HarmonizeExtension.scan import Modality, Role
+from HarmonizeExtension.scan import Acquisition, Modality, Role
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,11 @@ def test_the_one_structure_of_a_mask_can_be_named(folder):
     assert list(read(folder, Recipe("zscore"), structure="tumour").structures) == ["tumour"]
     with pytest.raises(InputError, match="it has 2"):
         read(folder, Recipe("zscore"), ("GTV", "brain"), structure="tumour")
+
+
+def test_the_acquisition_is_that_of_the_file_and_else_what_is_said(folder):
+    said = Acquisition(manufacturer="GE", field_strength_tesla=3.0)
+    assert read(folder, Recipe("zscore"), acquisition=said).acquisition == said
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from Testing.gui.panels import ct, parameters, pet, rows, select, tick, ticked
 from Testing.harness import scene
 
 from HarmonizeExtension.methods import catalogue
-from HarmonizeExtension.scan import Modality
+from HarmonizeExtension.scan import Modality, TargetKind
 
 # ---------------------------------------------------------------- inputs
 
@@ -232,4 +232,21 @@ def test_bias_correction_is_offered_for_mr_only(panel, heads):
     volume, _none = door.nodesFromScan(ct())
     select(panel, volume)
     assert panel.ui.biasCheckBox.isHidden()
+    scene.assertNoErrors()
+
+
+@pytest.mark.parametrize("card", catalogue.cards(), ids=lambda card: card.name)
+def test_every_method_asks_for_its_target_or_for_none(panel, heads, card):
+    """A method that is new in the catalogue must be one that the panel can show."""
+    if Modality.MR not in card.modalities:
+        volume, _ = door.nodesFromScan(ct() if Modality.CT in card.modalities else pet())
+    else:
+        volume = heads[0][0]
+    select(panel, volume, card.name)
+    assert parameters(panel).method == card.name
+    if card.target is TargetKind.NONE:
+        assert panel.ui.applyButton.enabled
+    else:
+        assert not panel.ui.applyButton.enabled
+        assert "Choose a" in panel.ui.applyButton.toolTip
     scene.assertNoErrors()

@@ -14,7 +14,7 @@ from Testing.engine.scans import head
 from HarmonizeExtension.errors import InputError
 from HarmonizeExtension.files.manifest import KNOWN, Entry, Manifest
 from HarmonizeExtension.files.writing import write_image
-from HarmonizeExtension.scan import Modality
+from HarmonizeExtension.scan import Acquisition, Modality
 
 
 @pytest.fixture
@@ -159,6 +159,15 @@ def test_images_to_compare_are_checked_as_the_image_is(folder):
         assert words in text
     entry = Manifest.read(written(folder, "P1,a.nii.gz,,../beside.nii.gz,MR", header=HEADER), outside=True).entries[0]
     assert entry.harmonized.resolve() == folder.parent / "beside.nii.gz"
+
+
+def test_columns_say_how_the_scan_was_taken(folder):
+    header = "case,image,modality,manufacturer,repetition_time_ms,echo_time_ms,age"
+    entry = Manifest.read(written(folder, "P1,a.nii.gz,MR,GE,8.2,,63", header=header)).entries[0]
+    assert entry.acquisition == Acquisition(manufacturer="GE", repetition_time_ms=8.2)
+    assert "echo_time_ms 'short' is no number" in problems(
+        written(folder, "P1,a.nii.gz,MR,GE,8.2,short,63", header=header)
+    )
 
 
 def test_without_images_the_paths_are_not_looked_at(folder):

@@ -29,7 +29,7 @@ from ..scan import Scan
 SEEN, REFERENCE = 0x6D7269, 0x726566  # third words of the seeds: people who are measured, and who are learnt from
 REFERENCE_PEOPLE = 2
 BRAIN = "brain"
-UNHARMONIZED, ORACLE = "unharmonized", "best monotone map (oracle)"
+UNHARMONIZED, ORACLE, AGAIN = "unharmonized", "monotone oracle", "same scanner again"
 STANDARDS = {"Z-score": ZScore, "WhiteStripe": WhiteStripe, "Nyul": Nyul}
 MATCHING = "histogram matching"
 # Learned systems: module and class of the method that reads their models.
@@ -63,7 +63,7 @@ def arms(models: Path | str | None = None) -> list[Arm]:
     Raises InputError for a folder that is not there, ModelError for a damaged model.
     """
     found = [Arm(name) for name in (UNHARMONIZED, *STANDARDS)]
-    found += [Arm(name, target) for name in (MATCHING, ORACLE) for target in SCANNERS]
+    found += [Arm(name, target) for name in (MATCHING, ORACLE, AGAIN) for target in SCANNERS]
     for folder in _model_folders(models):
         system = _system(folder)
         if system in SYSTEMS:
@@ -93,21 +93,28 @@ def _system(folder: Path) -> str:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Visit:
-    """A person, and the scan by each scanner, by name; white matter, grey matter and brain are marked."""
+    """A person, and two scans by each scanner, by name; the brain is the reference structure.
+
+    again: of a second session, which differs in noise, gain and coil loading.
+    """
 
     person: Person
     scans: dict[str, Scan]
+    again: dict[str, Scan]
 
 
 def visit(seed: int, number: int, spacing_mm: float, kind: int = SEEN) -> Visit:
-    """A healthy person on every scanner. The same numbers give the same voxels; other ones give another person."""
-    person_seed, *sessions = np.random.SeedSequence([seed, number, kind]).spawn(1 + len(SCANNERS))
+    """A healthy person, twice on every scanner. The same numbers give the same voxels, others another person."""
+    person_seed, *sessions = np.random.SeedSequence([seed, number, kind]).spawn(1 + 2 * len(SCANNERS))
     person = Person.draw(np.random.default_rng(person_seed), f"person {number + 1}")
-    scans = {
-        name: scan_person(person, scanner, np.random.default_rng(session), spacing_mm).with_roles(reference=BRAIN)
-        for (name, scanner), session in zip(SCANNERS.items(), sessions, strict=True)
-    }
-    return Visit(person, scans)
+    first, second = (
+        {
+            name: scan_person(person, scanner, np.random.default_rng(session), spacing_mm).with_roles(reference=BRAIN)
+            for (name, scanner), session in zip(SCANNERS.items(), part, strict=True)
+        }
+        for part in (sessions[: len(SCANNERS)], sessions[len(SCANNERS) :])
+    )
+    return Visit(person, first, second)
 
 
 @functools.lru_cache(maxsize=1)

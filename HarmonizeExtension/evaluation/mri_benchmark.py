@@ -31,7 +31,7 @@ from ..scan import Scan
 from ..workers import WorkerDied, run_in_processes
 from . import mri_tables
 from .image_quality import dice, nrmse, psnr_db, range_of, ssim, style_change, volume_difference
-from .mri_arms import AUTO_ENCODERS, BRAIN, MAPPING, Arm, Visit, arms, harmonized, maps_of, visit
+from .mri_arms import AGAIN, AUTO_ENCODERS, BRAIN, MAPPING, Arm, Visit, arms, harmonized, maps_of, visit
 from .mri_tables import TISSUES
 from .results import ProtocolResult
 
@@ -172,6 +172,9 @@ def measure(
     person = _Person(number, visit(seed, number, spacing_mm), seed, spacing_mm, cancelled)
     for done, arm in enumerate(compared):
         progress((1 + done) / (1 + len(compared)), f"{arm.name}{arm.target and f' to {arm.target}'}")
+        if arm.name == AGAIN:
+            person.hold_again(arm)
+            continue
         person.try_arm(arm)
         if arm.system == MAPPING and arm.target == next(iter(SCANNERS)):  # maps do not depend on the target
             person.try_maps(arm)
@@ -182,14 +185,9 @@ class _Person:
     """The scans of one person, and what the arms make of them."""
 
     def __init__(self, number: int, seen: Visit, seed: int, spacing_mm: float, cancelled: CancelCheck):
-        self.number, self.person, self.scans, self.seed, self.spacing_mm = (
-            number,
-            seen.person,
-            seen.scans,
-            seed,
-            spacing_mm,
-        )
-        self.cancelled, self.found = cancelled, Findings()
+        self.number, self.person, self.scans, self.again = number, seen.person, seen.scans, seen.again
+        self.seed, self.spacing_mm, self.cancelled = seed, spacing_mm, cancelled
+        self.found = Findings()
         self.shown: dict[tuple[str, str], Scan] = {}  # by model and scanner: a scan as the model shows it unchanged
         brain = next(iter(self.scans.values())).structures[BRAIN].array
         self.box = images.bounding_box(brain, 4)  # SSIM looks three voxels beyond
@@ -215,6 +213,12 @@ class _Person:
                 if source != target:
                     truth = self.scans[target] if arm.target else results[target]
                     self.found.likeness.append(self._likeness(arm, source, target, result, truth))
+
+    def hold_again(self, arm: Arm) -> None:
+        """Another session of the target scanner against the first, counted for every direction to it."""
+        one = self._likeness(arm, "", arm.target, self.again[arm.target], self.scans[arm.target])
+        others = [source for source in self.scans if source != arm.target]
+        self.found.likeness += [dataclasses.replace(one, source=source) for source in others]
 
     def try_maps(self, arm: Arm) -> None:
         """Hold the maps that a model makes of each scan against the true ones."""

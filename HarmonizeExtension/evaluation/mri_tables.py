@@ -10,7 +10,7 @@ import numpy as np
 
 from ..phantoms.scanners import SCANNERS
 from . import figures
-from .mri_arms import BRAIN, Arm, names
+from .mri_arms import AGAIN, BRAIN, Arm, names
 from .results import Table
 from .site_effect import MINIMUM_SCANS, SiteEffect, site_effect
 
@@ -71,7 +71,8 @@ def notes(people: int) -> tuple[str, ...]:
         "Likeness: inside the brain, after the best gain and offset for every arm alike (MR has no unit), so that "
         "Z-score and WhiteStripe equal the unharmonized scan here. Range: largest minus smallest true intensity in the "
         "brain. SSIM: cubes of 7 voxels. The oracle is told the truth: no method that changes contrast alone has a "
-        "higher PSNR.",
+        f"higher PSNR. '{AGAIN}' is a second session of the target scanner: what noise alone leaves, in both scans; to "
+        "come much nearer than that is not to be expected.",
         "Dice and volume: against the same segmentation (Otsu, three classes) of the target scanner's own scan; volume "
         "as the mean of the absolute difference.",
     )

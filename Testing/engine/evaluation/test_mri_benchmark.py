@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from HarmonizeExtension.errors import Cancelled, InputError, ModelError
 from HarmonizeExtension.evaluation import mri_arms, mri_benchmark, mri_tables
-from HarmonizeExtension.evaluation.mri_arms import ORACLE, UNHARMONIZED, Arm, monotone_map
+from HarmonizeExtension.evaluation.mri_arms import AGAIN, ORACLE, UNHARMONIZED, Arm, monotone_map
 from HarmonizeExtension.evaluation.mri_benchmark import Cycle, Features, Findings, Likeness, MapError, tissues
 from HarmonizeExtension.files.models import ModelCard, save_model
 from HarmonizeExtension.phantoms.person import Person
@@ -117,6 +117,7 @@ def test_arms_are_the_statistical_ones_the_oracle_and_every_model_to_each_of_its
         "Nyul",
         "histogram matching",
         ORACLE,
+        AGAIN,
     )
     weights = {"w": np.zeros(1, np.float32)}
     save_model(tmp_path / "mine", ModelCard("paired", "U-Net", ("GE 3T", "Siemens 3T")), weights)
@@ -239,7 +240,11 @@ def test_models_are_cycled_and_what_they_cannot_harmonize_is_told(tmp_path, monk
     assert len(person.found.features) == 2 * 5
     assert "negative intensities" in person.found.failures[0]
     person.try_arm(Arm(ORACLE, "GE 3T"))
-    unchanged, oracle = person.found.likeness[:4], person.found.likeness[4:]
+    unchanged, oracle = person.found.likeness[:4], person.found.likeness[4:9]
+    person.hold_again(Arm(AGAIN, "GE 3T"))
+    again = person.found.likeness[9:]
+    assert [one.source for one in again] == [name for name in SCANNERS if name != "GE 3T"]
+    assert min(one.psnr_db for one in again) > max(one.psnr_db for one in oracle) + 1
     for one in unchanged:  # the negative scan differs by an offset only, so that the oracle can map it too
         assert one.psnr_db < next(best.psnr_db for best in oracle if best.source == one.source)
     assert isinstance(seen.person, Person)

@@ -174,18 +174,18 @@ class _Slices:
 
     @classmethod
     def of(cls, scan: Scan, card) -> _Slices:
-        brain = _brain_of(scan)
-        level = white_matter_level(scan.array, brain, scan.name)
         # Permuted and flipped, so that front and left are where they were in training.
         axial = sitk.DICOMOrient(scan.image, "LPS")
-        inside = sitk.DICOMOrient(images.mask_image(brain, scan.image), "LPS")
+        inside = sitk.DICOMOrient(images.mask_image(_brain_of(scan), scan.image), "LPS")
         spacing = float(card.preprocessing["spacing_mm"])
         grid = images.grid_with_spacing(axial, (spacing, spacing, axial.GetSpacing()[2]))
-        image = images.to_array(images.resample(axial, grid)) / np.float32(level)
+        image = images.to_array(images.resample(axial, grid))
         found = sitk.GetArrayFromImage(images.resample_mask(inside, grid)) != 0
         if not found.any():
             raise InputError(f"the brain in '{scan.name}' is smaller than {spacing:g} mm; check the structure 'brain'")
-        return cls(grid, np.maximum(image, 0), found, level)
+        # Taken here, and not on finer voxels, whose noise would raise the percentile.
+        level = white_matter_level(image, found, scan.name)
+        return cls(grid, np.maximum(image / np.float32(level), 0), found, level)
 
     def maps(self, source: ScannerProtocol, weights, progress, cancelled) -> tuple[np.ndarray, np.ndarray]:
         """T1 in ms at 3 T, and M0, (z, y, x), float32; 0 outside the brain."""

@@ -41,8 +41,9 @@ class Settings:
     scanners: those that are trained on. unseen: scanners that only validation knows.
     people, validation_people: how many; `people_seed` says whom. every: of the slices `spacing_mm` apart.
     width: channels of the first layer (the paper's 16). learning_rate: of Adam; it falls to zero along half a cosine.
-    t1, m0, consistency, harmonization: weights of the losses; T1 in seconds, M0 relative to water, images relative to
-        white matter. The paper's weight for consistency is 1e-6, since its loss constrains nothing.
+    t1, m0, consistency, harmonization: weights of the losses; errors of the maps are relative to the truth, those of
+        images to white matter. In milliseconds fluid, whose T1 is five times that of white matter and hardly seen in
+        such images, is most of the loss. The paper's weight for consistency is 1e-6, since its loss constrains nothing.
     workers: processes that draw people.
     """
 
@@ -139,7 +140,7 @@ class PhycharmTraining(System):
         count = brain.sum().clamp(min=1)
         maps = self.generator(seen.contiguous(memory_format=torch.channels_last)).float()
         t1, m0 = maps[:, :1], maps[:, 1:]
-        errors = ((maps - truth).abs() * brain).sum((0, 2, 3)) / count
+        errors = ((maps / truth.clamp(min=1e-3) - 1).abs() * brain).sum((0, 2, 3)) / count
         consistency = consistency_loss(image, t1, m0, source)
         mapped = mapped_image(image, t1.detach(), m0.detach(), source, target)
         rest = self.harmonization(torch.cat([mapped, image], dim=1).contiguous(memory_format=torch.channels_last))
@@ -153,7 +154,7 @@ class PhycharmTraining(System):
         )
         return {
             "loss": loss,
-            "t1_s": errors[0],
+            "t1": errors[0],
             "m0": errors[1],
             "consistency": consistency,
             "harmonization": harmonized,

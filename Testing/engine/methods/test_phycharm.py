@@ -7,6 +7,7 @@ equation alone. The model that ships is tested where it is there.
 import dataclasses
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ pytest.importorskip("safetensors")
 
 from Testing.engine.scans import bits, grid, head  # noqa: E402
 
-from HarmonizeExtension import images  # noqa: E402
+from HarmonizeExtension import guard, images  # noqa: E402
 from HarmonizeExtension.errors import InputError, ModelError  # noqa: E402
+from HarmonizeExtension.evaluation.image_quality import nrmse  # noqa: E402
 from HarmonizeExtension.files.models import ModelCard, load_model, save_model  # noqa: E402
 from HarmonizeExtension.methods.phycharm import harmonizer  # noqa: E402
 from HarmonizeExtension.methods.phycharm.first_guess import white_matter_level  # noqa: E402
@@ -35,6 +37,7 @@ from HarmonizeExtension.phantoms.scanners import SCANNERS  # noqa: E402
 from HarmonizeExtension.scan import Acquisition, Modality, Role  # noqa: E402
 from HarmonizeExtension.training.loop import Schedule, train  # noqa: E402
 
+ROOT = Path(__file__).resolve().parents[3]
 SITES = ("Siemens 3T", "GE 1.5T")
 SPACING_MM = 4.0
 TYPED = "TR=2000 TI=880 TE=3 FA=8 FIELD=3"
@@ -286,3 +289,33 @@ def test_samples_are_the_scans_with_their_maps_and_come_from_the_generator_alone
         dataclasses.replace(settings, scanners=("GE 3T",))
     with pytest.raises(InputError, match="one scanner of 3 T is needed"):
         PhycharmTraining(dataclasses.replace(settings, scanners=("GE 1.5T", "Siemens 1.5T")))
+
+
+SHIPPED = ROOT / "Resources" / "Models" / harmonizer.SHIPPED
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHIPPED.exists(), reason="no model of PhyCHarm ships with this checkout")
+def test_the_model_that_ships_knows_t1_and_beats_doing_nothing(person):
+    """On a person and, with 'Philips 1.5T', on a scanner that it was never trained on."""
+    pair = {
+        name: scan_person(person, SCANNERS[name], np.random.default_rng(k), 1.5)
+        for k, name in enumerate(("Siemens 3T", "Philips 1.5T"))
+    }
+    brain = brain_of(pair["Siemens 3T"])
+    for name, scan in pair.items():
+        t1_ms = images.to_array(quantitative_maps(scan, model=SHIPPED).t1_ms)
+        truth = images.to_array(true_maps(person, SCANNERS[name].field_strength_tesla, 1.5).t1_ms)
+        for tissue in ("white matter", "grey matter"):
+            inside = scan.structures[tissue].array
+            assert np.median(t1_ms[inside] / truth[inside]) == pytest.approx(1, abs=0.05), (name, tissue)
+    for source, target in (("Philips 1.5T", "Siemens 3T"), ("Siemens 3T", "Philips 1.5T")):
+        method = Phycharm.for_target(target, model=SHIPPED)
+        after = method.apply(pair[source])
+        relative = [
+            scan.array / white_matter_level(scan.array, brain, "") for scan in (pair[source], after, pair[target])
+        ]
+        before, result, truth = (nrmse(relative[2], array, 1.0, brain) for array in relative)
+        assert truth == 0
+        assert result < 0.9 * before, (source, target, method.learnt_target)
+        assert guard.inspect(pair[source], after).status is guard.Status.PASS

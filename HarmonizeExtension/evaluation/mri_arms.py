@@ -107,14 +107,15 @@ def visit(seed: int, number: int, spacing_mm: float, kind: int = SEEN) -> Visit:
     """A healthy person, twice on every scanner. The same numbers give the same voxels, others another person."""
     person_seed, *sessions = np.random.SeedSequence([seed, number, kind]).spawn(1 + 2 * len(SCANNERS))
     person = Person.draw(np.random.default_rng(person_seed), f"person {number + 1}")
-    first, second = (
-        {
+
+    def on_all(seeds: Sequence[np.random.SeedSequence]) -> dict[str, Scan]:
+        return {
             name: scan_person(person, scanner, np.random.default_rng(session), spacing_mm).with_roles(reference=BRAIN)
-            for (name, scanner), session in zip(SCANNERS.items(), part, strict=True)
+            for (name, scanner), session in zip(SCANNERS.items(), seeds, strict=True)
         }
-        for part in (sessions[: len(SCANNERS)], sessions[len(SCANNERS) :])
-    )
-    return Visit(person, first, second)
+
+    twice = kind == SEEN  # those learnt from stay in memory
+    return Visit(person, on_all(sessions[: len(SCANNERS)]), on_all(sessions[len(SCANNERS) :]) if twice else {})
 
 
 @functools.lru_cache(maxsize=1)

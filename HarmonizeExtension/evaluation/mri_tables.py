@@ -71,8 +71,8 @@ def notes(people: int) -> tuple[str, ...]:
         "Likeness: inside the brain, after the best gain and offset for every arm alike (MR has no unit), so that "
         "Z-score and WhiteStripe equal the unharmonized scan here. Range: largest minus smallest true intensity in the "
         "brain. SSIM: cubes of 7 voxels. The oracle is told the truth: no method that changes contrast alone has a "
-        f"higher PSNR. '{AGAIN}' is a second session of the target scanner: what noise alone leaves, in both scans; to "
-        "come much nearer than that is not to be expected.",
+        f"higher PSNR. '{AGAIN}' is a second session of the target scanner, with noise in both; a "
+        "result free of noise can come at most 3 dB nearer.",
         "Dice and volume: against the same segmentation (Otsu, three classes) of the target scanner's own scan; volume "
         "as the mean of the absolute difference.",
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from ...errors import InputError
@@ -30,6 +31,7 @@ from .network import HarmonizationNetwork, MapsGenerator
 from .samples import ONE, Sampling, draw_samples
 
 LEVEL_VARIATION = 0.02  # standard deviation of the logarithm: no percentile finds white matter exactly
+SOFTEST = 0.25  # share of each neighbour along an axis: finer scans are less noisy once they are on this grid
 NEAR_TISSUE = 0.15  # relative departure of T1 from the tissue's, within which a voxel counts as that tissue
 
 
@@ -119,7 +121,7 @@ class PhycharmTraining(System):
             level = math.exp(LEVEL_VARIATION * rng.standard_normal())
             turn = slice(None, None, int(rng.choice([1, -1])))  # heads are all but symmetric
             brain = self.learnt.brain(number)[slice_][:, turn]
-            image = scans[source, slice_][:, turn] * np.float32(level / ONE)
+            image = _smoothed(scans[source, slice_][:, turn] * np.float32(level / ONE), brain, rng.uniform(0, SOFTEST))
             drawn["seen"].append(self._seen(image, brain, source))
             drawn["truth"].append(self.learnt.truth(number)[:, slice_][..., turn].astype(np.float32))
             drawn["wanted"].append(scans[target, slice_][None, :, turn] * np.float32(1 / ONE))
@@ -255,6 +257,15 @@ class PhycharmTraining(System):
             ),
             figures=figures,
         )
+
+
+def _smoothed(image: np.ndarray, brain: np.ndarray, share: float) -> np.ndarray:
+    """A slice (y, x) whose voxels give a share to each neighbour inside the brain, along y and then along x."""
+    kernel = [share, 1 - 2 * share, share]
+    total, weight = image.astype(np.float32), brain.astype(np.float32)
+    for axis in (0, 1):
+        total, weight = (ndimage.correlate1d(array, kernel, axis, mode="constant") for array in (total, weight))
+    return np.divide(total, weight, out=np.zeros_like(total), where=brain)
 
 
 def _voxels_of(tissue: Tissue, truth: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from scipy import ndimage
 from ... import images
 from ...errors import InputError, ModelError
 from ...files.models import load_model
+from ...phantoms.training_pairs import LEAST_AREA
 from ...progress import CancelCheck, Progress, never, part, silent
 from ...resources import folder
 from ...scan import Modality, Role, Scan, TargetKind
@@ -151,11 +152,11 @@ def quantitative_maps(
     card, weights = load_model(_model_folder(model), SYSTEM)
     protocol = _source_of(scan, source)
     Phycharm.card.check_modality(scan.modality, scan.name)
-    brain = _brain_of(scan)
     seen = _Slices.of(scan, card)
     t1_ms, m0 = seen.maps(protocol, weights, progress, cancelled)
     t1_ms = t1_at_field(t1_ms, FIELD_TESLA, protocol.field_strength_tesla)
     spacing = seen.grid.GetSpacing()
+    brain = _brain_of(scan) & (seen.back(seen.brain.astype(np.float32), scan) > 0)
     found = (seen.back(_spread(array, seen.brain, spacing, fading=False), scan) for array in (t1_ms, m0))
     return QuantitativeMaps(*(images.to_image(np.where(brain, array, 0), scan.image) for array in found))
 
@@ -183,6 +184,9 @@ class _Slices:
         found = sitk.GetArrayFromImage(images.resample_mask(inside, grid)) != 0
         if not found.any():
             raise InputError(f"the brain in '{scan.name}' is smaller than {spacing:g} mm; check the structure 'brain'")
+        # Below is spinal cord, on which nothing was trained.
+        area = found.sum(axis=(1, 2))
+        found &= (area >= LEAST_AREA * area.max())[:, None, None]
         # Taken here, and not on finer voxels, whose noise would raise the percentile.
         level = white_matter_level(image, found, scan.name)
         return cls(grid, np.maximum(image / np.float32(level), 0), found, level)

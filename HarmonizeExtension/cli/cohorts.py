@@ -1,0 +1,144 @@
+"""The commands on many scans: run a cohort, evaluate it."""
+
+from __future__ import annotations
+
+from ..errors import InputError
+from ..progress import CancelCheck, Progress, part
+from .options import BAD_INPUT, DONE, MODALITIES, REFUSED, add_recipe, command, recipe_of
+
+# Options of the MRI benchmark, and what its function calls them.
+SIMULATED = {"people": "people", "spacing": "spacing_mm", "models": "models", "processes": "processes"}
+
+
+def add_to(commands) -> None:
+    """Add these commands to the parser."""
+    cohort = command(
+        commands,
+        "cohort",
+        _cohort,
+        "harmonize every scan of a manifest; continues where it was stopped",
+        _how_all_ended,
+    )
+    cohort.add_argument("manifest", metavar="MANIFEST", help="CSV: case, image, segmentation, modality, site, ...")
+    cohort.add_argument("--modality", choices=MODALITIES, help="take the manifest's scans of this one only")
+    cohort.add_argument("--outside", action="store_true", help="allow paths that lead out of the manifest's folder")
+    add_recipe(cohort)
+    cohort.add_argument("--keep", metavar="COLUMN", action="append", default=[], help="a covariate that ComBat keeps")
+    cohort.add_argument("--processes", type=int, default=1, metavar="N", help="scans at once on this machine")
+    cohort.add_argument("--scheduler", metavar="ADDRESS", help="run on this dask.distributed cluster instead")
+    cohort.add_argument("--out", required=True, metavar="DIR", help="folder for all cases, tables and the report")
+
+    evaluate = command(commands, "evaluate", _evaluate, "run a paper's protocol on features or images")
+    evaluate.add_argument(
+        "protocol", metavar="PROTOCOL", help="site-effect, overlap, ...; a wrong name lists them; or mri-benchmark"
+    )
+    evaluate.add_argument(
+        "manifest",
+        metavar="MANIFEST",
+        nargs="?",
+        help="CSV: case, site, outcome, image, truth, ...; none for mri-benchmark, which simulates its scans",
+    )
+    evaluate.add_argument(
+        "--features",
+        metavar="FILE",
+        help="CSV of features: of this program, or any with one row a case (column case, or else the first), whose "
+        "columns of numbers are the features; by default features.csv beside the manifest",
+    )
+    evaluate.add_argument("--structure", default="", metavar="NAME", help="whose features, where there are several")
+    evaluate.add_argument("--modality", choices=MODALITIES, help="take the manifest's scans of this one only")
+    evaluate.add_argument("--outside", action="store_true", help="allow paths that lead out of the manifest's folder")
+    evaluate.add_argument("--keep", metavar="COLUMN", action="append", default=[], help="a covariate that ComBat keeps")
+    evaluate.add_argument("--logarithms", action="store_true", help="skewed features go through ComBat in logarithms")
+    evaluate.add_argument("--out", metavar="DIR", help="folder for tables (CSV) and figures (SVG, PNG)")
+    simulated = evaluate.add_argument_group("mri-benchmark: methods and models against the truth, on simulated people")
+    simulated.add_argument("--people", type=int, metavar="N", help="each on six scanners; 12 by default")
+    simulated.add_argument("--spacing", type=float, metavar="MM", help="of the voxels; 1 mm by default")
+    simulated.add_argument("--models", metavar="DIR", help="folder of model folders; by default those that ship")
+    simulated.add_argument("--processes", type=int, metavar="N", help="people at once on this machine")
+
+
+def _cohort(options, progress: Progress, cancelled: CancelCheck) -> dict:
+    from .. import cohort, cohort_report
+    from ..files.manifest import Manifest
+    from ..scan import Modality
+
+    if options.processes < 1:
+        raise InputError(f"{options.processes} processes cannot do anything; give 1 or more")
+    progress(0.0, "Checking the manifest")
+    manifest = Manifest.read(options.manifest, options.outside)
+    if options.modality:
+        manifest = manifest.of(Modality(options.modality))
+    recipe = recipe_of(options)
+    cohort_report.check_covariates(manifest, options.keep)
+    done = cohort.run(
+        manifest,
+        recipe,
+        options.out,
+        options.processes,
+        options.scheduler,
+        part(progress, 0.0, 0.9),
+        cancelled,
+    )
+    files = cohort_report.write(done, options.keep, part(progress, 0.9, 1.0), cancelled)
+    return {
+        "cases": {status: count for status, count in done.counts().items() if count},
+        "failed": [f"{r.case}: {'; '.join(r.reasons)}" for r in done.records if r.status == cohort.FAILED],
+        "refused": [f"{r.case}: {'; '.join(r.reasons)}" for r in done.records if r.status == "refuse"],
+        "files": {name: str(path) for name, path in files.items()},
+    }
+
+
+def _how_all_ended(answer: dict) -> int:
+    return BAD_INPUT if answer["failed"] else REFUSED if answer["refused"] else DONE
+
+
+def _evaluate(options, progress: Progress, cancelled: CancelCheck) -> dict:
+    import numpy as np
+
+    from ..evaluation import protocols
+    from ..evaluation.study import Study, read_features
+    from ..files.manifest import Manifest
+    from ..files.writing import output_folder
+    from ..scan import Modality
+
+    if options.protocol == "mri-benchmark":
+        return _mri_benchmark(options, progress, cancelled)
+    protocol = protocols.protocol(options.protocol)
+    if options.manifest is None:
+        raise InputError(f"the protocol '{protocol.name}' needs a manifest: {protocol.needs}")
+    foreign = [name for name in SIMULATED if getattr(options, name) is not None]
+    if foreign:
+        raise InputError(f"--{foreign[0]} belongs to mri-benchmark; leave it out for '{protocol.name}'")
+    progress(0.0, "Reading")
+    manifest = Manifest.read(options.manifest, options.outside, images=protocol.from_images)
+    if options.modality:
+        manifest = manifest.of(Modality(options.modality))
+    source = manifest
+    if not protocol.from_images:
+        table = read_features(options.features or manifest.path.with_name("features.csv"), manifest)
+        source = Study.of(table, manifest, options.structure).with_sites_of(protocol.minimum_scans)
+        if len(source.sites) > 1 and source.smallest_site > 1:  # ComBat needs the spread of each site
+            source = source.with_combat(keep=options.keep, logarithms=options.logarithms)
+    if options.out:
+        output_folder(options.out)  # as in `apply`
+    rng = np.random.default_rng(0)
+    result = protocols.run(protocol.name, source, rng, options.structure, progress, cancelled)
+    if not options.out:
+        return result.as_dict()
+    return {**result.as_dict(), "files": {name: str(path) for name, path in result.write(options.out).items()}}
+
+
+def _mri_benchmark(options, progress: Progress, cancelled: CancelCheck) -> dict:
+    from ..evaluation import mri_benchmark
+    from ..files.writing import output_folder
+
+    if options.manifest is not None:
+        raise InputError("mri-benchmark simulates its own scans; leave the manifest out")
+    if options.out:
+        output_folder(options.out)  # as in `apply`
+    given = {name: getattr(options, option) for option, name in SIMULATED.items()}
+    given = {name: value for name, value in given.items() if value is not None}
+    result = mri_benchmark.run(**given, progress=progress, cancelled=cancelled)
+    if not options.out:
+        return result.as_dict()
+    return {**result.as_dict(), "files": {name: str(path) for name, path in result.write(options.out).items()}}

@@ -1,0 +1,152 @@
+"""The commands on single scans: harmonize, measure, compare; which methods there are, and a standard scale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import InputError
+from ..progress import CancelCheck, Progress
+from .options import DONE, MODALITIES, REFUSED, add_recipe, add_scan, command, notes_of, read_scan_of, recipe_of
+
+
+def add_to(commands) -> None:
+    """Add these commands to the parser."""
+    apply = command(commands, "apply", _apply, "harmonize a scan, check the result, measure before and after")
+    add_scan(apply)
+    add_recipe(apply)
+    apply.add_argument("--out", required=True, metavar="DIR", help="folder for volume, features, verdict and report")
+
+    radiomics = command(commands, "radiomics", _radiomics, "measure the structures of a scan")
+    add_scan(radiomics, segmentation_required=True)
+    radiomics.add_argument("--settings", metavar="NAME|FILE", help="those of the modality by default")
+    radiomics.add_argument("--out", required=True, metavar="CSV", help="feature table")
+
+    compare = command(
+        commands, "compare", _compare, "hold one volume against another as the guard does", _how_it_compares
+    )
+    add_scan(compare)
+    compare.add_argument("--after", required=True, metavar="FILE", help="the volume that was made from --volume")
+    compare.add_argument("--protect", metavar="STRUCTURE", action="append", default=[], help="check its fine detail")
+
+    fit = command(commands, "fit", _fit, "learn Nyul's standard scale from a set of scans, as a model folder")
+    fit.add_argument("--volumes", required=True, nargs="+", metavar="FILE")
+    fit.add_argument("--segmentations", nargs="+", metavar="FILE", help="one for each volume, in the same order")
+    fit.add_argument("--reference", metavar="STRUCTURE", help="take percentiles inside it")
+    fit.add_argument("--out", required=True, metavar="DIR", help="the model folder")
+
+    methods = command(commands, "methods", _methods, "list the methods")
+    methods.add_argument("--modality", choices=MODALITIES, help="only those that fit")
+
+    demo = command(commands, "demo", _demo, "a simulated case from three scanners, or your own scan, start to end")
+    demo.add_argument("--input", metavar="VOLUME", help="your own scan instead of the simulated case")
+    demo.add_argument("--segmentation", metavar="SEG", help="its structures")
+    demo.add_argument("--modality", choices=MODALITIES, help="of your own scan; MR by default")
+    demo.add_argument("--units", metavar="SUV|Bq/ml", help="of a PET file that does not say them")
+    demo.add_argument("--out", default="demo", metavar="DIR", help="folder for the results (default: demo)")
+
+
+def _apply(options, progress: Progress, cancelled: CancelCheck) -> dict:
+    from .. import case
+    from ..files.writing import output_folder
+
+    recipe = recipe_of(options)
+    progress(0.0, "Reading")
+    scan = recipe.read(options.volume, options.segmentation, options.modality, options.units)
+    recipe.check(scan)
+    output_folder(options.out)  # a folder that cannot be written is better known before the work than after it
+    result = recipe.run(scan, progress, cancelled)
+    paths = case.write(result, options.out, options.insist)
+    return {
+        "verdict": result.verdict.status.value,
+        "reasons": list(result.verdict.reasons),
+        "notes": notes_of(scan),
+        "seconds": {name: round(value, 2) for name, value in result.seconds.items()},
+        "files": {name: str(path) for name, path in paths.items()},
+    }
+
+
+def _radiomics(options, progress: Progress, cancelled: CancelCheck) -> dict:
+    from ..files.writing import output_folder
+    from ..radiomics.extraction import extract
+    from ..radiomics.settings import Settings
+
+    progress(0.0, "Reading")
+    scan = read_scan_of(options)
+    settings = Settings.load(options.settings) if options.settings else Settings.for_modality(scan.modality)
+    output_folder(Path(options.out).parent)
+    features = extract(scan, settings, case=scan.name, progress=progress, cancelled=cancelled)
+    features.to_csv(options.out)
+    return {
+        "rows": len(features.rows),
+        "features": len(features.features),
+        "notes": notes_of(scan),
+        "files": {"features": options.out},
+    }
+
+
+def _compare(options, progress: Progress, cancelled: CancelCheck) -> dict:
+    from .. import guard
+    from ..files.reading import read_scan
+
+    progress(0.0, "Reading")
+    before = read_scan_of(options, protected=options.protect)
+    after = read_scan(options.after, modality=before.modality, units=before.units or None)
+    progress(0.3, "Comparing")
+    verdict = guard.inspect(before, after)
+    return {
+        "verdict": verdict.status.value,
+        "reasons": list(verdict.reasons),
+        "notes": notes_of(before),
+        "checks": [check.text for check in verdict.checks],
+    }
+
+
+def _how_it_compares(answer: dict) -> int:
+    return REFUSED if answer["verdict"] == "refuse" else DONE
+
+
+def _fit(options, progress: Progress, cancelled: CancelCheck) -> dict:
+    from ..files.reading import read_scan
+    from ..methods import catalogue
+    from ..methods.statistical import Nyul, StandardScale
+
+    segmentations = options.segmentations or [None] * len(options.volumes)
+    if len(segmentations) != len(options.volumes):
+        raise InputError(
+            f"{len(options.volumes)} volumes but {len(segmentations)} segmentations; give one for each volume"
+        )
+    scans = []
+    for number, (volume, segmentation) in enumerate(zip(options.volumes, segmentations, strict=True)):
+        progress(number / len(options.volumes), f"Reading {volume}")
+        modality = catalogue.implied_modality(Nyul.card, volume)
+        scan = read_scan(volume, modality=modality, segmentation=segmentation)
+        scans.append(scan.with_roles(reference=options.reference))
+    scale = StandardScale.fit(scans)
+    scale.save(options.out)
+    return {"landmarks": dict(zip(scale.percentiles, scale.landmarks, strict=True)), "files": {"model": options.out}}
+
+
+def _methods(options, progress: Progress, cancelled: CancelCheck) -> dict:
+    from ..methods import catalogue
+    from ..scan import Modality
+
+    modality = Modality(options.modality) if options.modality else None
+    return {
+        "methods": [
+            {
+                "name": card.name,
+                "title": card.title,
+                "modality": ", ".join(sorted(card.modalities)),
+                "target": card.target.value,
+                "summary": card.summary,
+                "citation": card.citation,
+            }
+            for card in catalogue.cards(modality)
+        ]
+    }
+
+
+def _demo(options, progress: Progress, cancelled: CancelCheck) -> dict:
+    from .. import demo
+
+    return demo.run(options.out, options.input, options.segmentation, options.modality, options.units, progress)

@@ -23,9 +23,11 @@ from pathlib import Path
 from . import __version__, case, pictures, workers
 from .errors import Cancelled, HarmonizeError, InputError, OutputError, RefusedError
 from .feature_domain.scanner_label import UNKNOWN, scanner_labels
+from .files.fingerprint import fingerprint
 from .files.manifest import Entry, Manifest
 from .files.writing import output_folder, remove, replacing, write_json
 from .guard import Status
+from .methods import catalogue
 from .progress import CancelCheck, Progress, never, silent, stop_if
 from .radiomics.table import FeatureTable
 from .recipe import Recipe
@@ -43,14 +45,15 @@ class CaseRecord:
     """How a case ended.
 
     status: the verdict (pass, review, refuse) or `FAILED`; reasons: why it is not a pass.
-    inputs: what identifies the files it was made of. checks: the guard's figures, by name.
-    acquisition: of the scan, as far as known.
+    inputs: what identifies the files it was made of. files: what lies beside the record.
+    checks: the guard's figures, by name. acquisition: of the scan, as far as known.
     """
 
     case: str
     status: str
     reasons: tuple[str, ...] = ()
     inputs: str = ""
+    files: tuple[str, ...] = ()
     checks: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
     acquisition: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
@@ -59,7 +62,7 @@ class CaseRecord:
         """The record in a case's folder; None where there is none that is whole."""
         try:
             fields = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-            return cls(**{**fields, "reasons": tuple(fields["reasons"])})
+            return cls(**{**fields, "reasons": tuple(fields["reasons"]), "files": tuple(fields["files"])})
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
@@ -89,8 +92,11 @@ class Cohort:
         if missing:
             raise InputError(f"the cohort in '{folder}' lacks {', '.join(missing[:5])}; run it again, it will continue")
         made = [folder / CASES / record.case for record in records if record.status != FAILED]
-        tables = [FeatureTable.from_json(place / FEATURES) for place in made if (place / FEATURES).exists()]
-        provenance = json.loads((made[0] / case.VERDICT).read_text(encoding="utf-8"))["provenance"] if made else ()
+        try:
+            tables = [FeatureTable.from_json(place / FEATURES) for place in made if (place / FEATURES).exists()]
+            provenance = json.loads((made[0] / case.VERDICT).read_text(encoding="utf-8"))["provenance"] if made else ()
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{error}; delete the folder of that case in '{folder / CASES}' and run again") from error
         return cls(
             folder,
             _with_sites(manifest, records),
@@ -131,11 +137,14 @@ def run(
     cannot be written (full disk), Cancelled; what is done is kept then. A case that fails is recorded, the others go
     on.
     """
-    modality, units = _one_modality(manifest), manifest.entries[0].units
-    recipe.check_modality(modality, f"the cohort '{manifest.path.name}'", units)
-    folder = output_folder(out)
+    modality = _one_modality(manifest)
+    _check_units(manifest)
+    recipe.check_modality(modality, manifest.path.name, manifest.entries[0].units)
+    folder, plan = output_folder(out).absolute(), _plan(recipe)
+    _check_folder(folder, plan)
     with _alone_in(folder):
-        _check_plan(folder, recipe)
+        if not (folder / PLAN).exists():
+            write_json(plan, folder / PLAN)
         _sweep(folder)
         output_folder(folder / CASES)
         progress(0.0, "Looking for what is done")
@@ -143,27 +152,37 @@ def run(
         for entry in manifest.entries:
             stop_if(cancelled)
             if not _is_done(entry, folder):
-                todo[entry.case] = (entry, recipe, folder / CASES / entry.case)
-        whole = _Whole([entry.case for entry in manifest.entries], todo, progress)
-        ended = (
-            workers.run_on_cluster(_run_case, todo, scheduler, whole, cancelled)
-            if scheduler
-            else workers.run_in_processes(_run_case, todo, processes, whole, cancelled)
-        )
-        for name, answer in ended if todo else ():
-            if isinstance(answer, workers.WorkerDied):
-                entry, _, place = todo[name]
-                _write_failure(place, entry, "its process ended without a word; most often memory ran out")
-            whole.ended(name)
+                # Whole paths: the workers of a cluster were started elsewhere.
+                entry = dataclasses.replace(
+                    entry, image=entry.image.absolute(), segmentation=tuple(p.absolute() for p in entry.segmentation)
+                )
+                todo[entry.case] = (entry, recipe.with_whole_paths(), folder / CASES / entry.case)
+        if todo:
+            _run_cases(todo, _Whole(manifest, todo, progress), processes, scheduler, cancelled)
         _sweep(folder)
         return Cohort.load(folder, manifest, recipe)
+
+
+def _run_cases(
+    todo: Mapping[str, tuple], whole: _Whole, processes: int, scheduler: str | None, cancelled: CancelCheck
+) -> None:
+    """Run the cases on a cluster or in processes; a case whose process dies is recorded as failed."""
+    if scheduler:
+        ended = workers.run_on_cluster(_run_case, todo, scheduler, whole, cancelled)
+    else:
+        ended = workers.run_in_processes(_run_case, todo, processes, whole, cancelled)
+    for name, answer in ended:
+        if isinstance(answer, workers.WorkerDied):
+            entry, _, place = todo[name]
+            _write_failure(place, entry, "its process ended without a word; most often memory ran out")
+        whole.ended(name)
 
 
 class _Whole:
     """The progress of the whole cohort, from that of its cases."""
 
-    def __init__(self, cases: list[str], todo: Mapping[str, object], progress: Progress):
-        self.fractions = {name: 0.0 if name in todo else 1.0 for name in cases}
+    def __init__(self, manifest: Manifest, todo: Mapping[str, object], progress: Progress):
+        self.fractions = {entry.case: 0.0 if entry.case in todo else 1.0 for entry in manifest.entries}
         self.progress = progress
 
     def __call__(self, name: str, fraction: float, text: str) -> None:
@@ -220,6 +239,7 @@ def _write_case(place: Path, entry: Entry, result: case.CaseResult, insist: bool
             verdict.status.value,
             verdict.reasons,
             _identity(entry),
+            tuple(sorted(path.name for path in staging.iterdir())),
             {check.name: check.value for check in verdict.checks},
             result.before.acquisition.known(),
         )
@@ -233,30 +253,22 @@ def _write_failure(place: Path, entry: Entry, reason: str) -> None:
 
 
 def _is_done(entry: Entry, folder: Path) -> bool:
-    record = CaseRecord.read(folder / CASES / entry.case)
-    return record is not None and record.status != FAILED and record.inputs == _identity(entry)
+    """Whether a case ended well, of the same files as now, and all of its results are still there."""
+    place = folder / CASES / entry.case
+    record = CaseRecord.read(place)
+    return (
+        record is not None
+        and record.status != FAILED
+        and all((place / name).exists() for name in record.files)
+        and record.inputs == _identity(entry)
+    )
 
 
 def _identity(entry: Entry) -> str:
     """What a case is made of: its files' content, and what the manifest says of them."""
-    digest = hashlib.sha256(repr((entry.structure, entry.modality, entry.units, entry.acquisition)).encode())
-    for path in (entry.image, *entry.segmentation):
-        digest.update(_content(path).encode())
-    return digest.hexdigest()
-
-
-def _content(path: Path) -> str:
-    """SHA-256 of a file, or of the files of a folder (a DICOM series, with or without its UID behind a #)."""
-    digest = hashlib.sha256()
-    if not path.exists():
-        path = path.with_name(path.name.rpartition("#")[0] or path.name)
-    for file in sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]:
-        try:
-            with open(file, "rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-        except OSError:  # reading the case will say so in a sentence
-            digest.update(b"unreadable")
-    return digest.hexdigest()
+    said = (entry.structure, entry.modality, entry.units, entry.acquisition)
+    files = [fingerprint(path) for path in (entry.image, *entry.segmentation)]
+    return hashlib.sha256(repr((said, files)).encode()).hexdigest()
 
 
 def _one_modality(manifest: Manifest) -> Modality:
@@ -267,23 +279,37 @@ def _one_modality(manifest: Manifest) -> Modality:
     return found.pop()
 
 
-def _check_plan(folder: Path, recipe: Recipe) -> None:
-    """Write what is about to be done; InputError where the folder holds something else already."""
-    files = {"target": (recipe.target or "").split(","), "settings": [recipe.settings or ""]}
-    plan = {
-        "version": __version__,
-        **recipe.to_json(),
-        "contents": {
-            name: [_content(Path(text)) for text in texts if text and Path(text).exists()]
-            for name, texts in files.items()
-        },
-    }
-    plan = json.loads(json.dumps(plan))  # tuples become lists, as in the file
+def _check_units(manifest: Manifest) -> None:
+    """Raise InputError for PET scans whose files cannot say their units and whose lines do not."""
+    silent_lines = [
+        str(entry.line)
+        for entry in manifest.entries
+        if entry.modality is Modality.PET and not entry.units and not catalogue.dicom_says(entry.image)
+    ]
+    if silent_lines:
+        raise InputError(
+            f"the manifest '{manifest.path}' does not say the units of PET in line {', '.join(silent_lines[:20])}; add "
+            "a column 'units' with SUV (or Bq/ml)"
+        )
+
+
+def _plan(recipe: Recipe) -> dict[str, object]:
+    """What is about to be done, as JSON keeps it; files by their content, wherever they lie."""
+    plan = {"version": __version__, **recipe.to_json()}
+    for name in ("target", "settings"):
+        contents = [fingerprint(Path(part.strip())) for part in (plan[name] or "").split(",") if part.strip()]
+        if any(contents):
+            plan[name] = contents
+    return json.loads(json.dumps(plan))
+
+
+def _check_folder(folder: Path, plan: Mapping[str, object]) -> None:
+    """Raise InputError where the folder holds something else already."""
     if not (folder / PLAN).exists():
         others = [path.name for path in folder.iterdir() if path.name not in (CASES, LOCK)]
-        if [name for name in others if not _TEMPORARY.fullmatch(name)]:
-            raise InputError(f"the folder '{folder}' holds other files ({others[0]}); choose an empty one")
-        write_json(plan, folder / PLAN)
+        others = [name for name in others if not _TEMPORARY.fullmatch(name)]
+        if others:
+            raise InputError(f"the folder '{folder}' holds other files ({min(others)}); choose an empty one")
         return
     try:
         earlier = json.loads((folder / PLAN).read_text(encoding="utf-8"))
@@ -291,8 +317,14 @@ def _check_plan(folder: Path, recipe: Recipe) -> None:
         raise InputError(f"'{folder / PLAN}' is damaged ({error}); choose another folder") from error
     changed = [name for name in plan if earlier.get(name) != plan[name]]
     if changed:
-        listing = "; ".join(f"{name} was {earlier.get(name)}, now {plan[name]}" for name in changed)
-        raise InputError(f"the folder '{folder}' holds a cohort that was run otherwise ({listing}); choose another")
+        words = []
+        for name in changed:
+            by_content = isinstance(earlier.get(name), list) or isinstance(plan[name], list)
+            files = by_content and name in ("target", "settings")
+            words.append(f"another {name}" if files else f"{name} was {earlier.get(name)}, now {plan[name]}")
+        raise InputError(
+            f"the folder '{folder}' holds a cohort that was run otherwise ({'; '.join(words)}); choose another folder"
+        )
 
 
 def _with_sites(manifest: Manifest, records: list[CaseRecord]) -> Manifest:

@@ -34,6 +34,7 @@ MINIMUM_SCANS = 3  # of a site, below which nothing can be said of it
 _PROTOCOLS = ("site-effect", "overlap", "site-prediction", "outcome")
 _MOST_STRUCTURES = 6  # evaluated in the report; `harmonize evaluate` takes any
 _MOST_PREVIEWS = 24
+_LONGEST_FOLDER_NAME = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,12 +120,13 @@ def write(
             if cohort.features.rows:
                 names["features"] = FEATURES
                 cohort.features.to_csv(staging / FEATURES)
-        if any(evaluation.results for evaluation in evaluations):
-            names["evaluation"] = EVALUATION
-            with replacing(cohort.folder / EVALUATION) as staging:
-                for evaluation in evaluations:
-                    for result in evaluation.results:
-                        result.write(staging / _folder_name(evaluation.structure))
+        names["evaluation"] = EVALUATION
+        with replacing(cohort.folder / EVALUATION) as staging:
+            staging.mkdir()
+            folders = _folder_names([evaluation.structure for evaluation in evaluations])
+            for evaluation, folder in zip(evaluations, folders, strict=True):
+                for result in evaluation.results:
+                    result.write(staging / folder)
     except OSError as error:
         raise OutputError(f"the results could not be written to '{cohort.folder}': {error}") from error
     return {name: cohort.folder / file for name, file in names.items()}
@@ -180,8 +182,17 @@ def _with_results(cohort: Cohort) -> Manifest:
     return dataclasses.replace(cohort.manifest, entries=tuple(entries))
 
 
-def _folder_name(structure: str) -> str:
-    return re.sub(r'[/\\:*?"<>|\x00-\x1f]', "_", structure).strip(" .") or "_"
+def _folder_names(structures: Sequence[str]) -> list[str]:
+    """A folder for each structure: its name as far as every system allows, with a number where two would be alike."""
+    names: list[str] = []
+    for structure in structures:
+        wanted = re.sub(r'[/\\:*?"<>|\x00-\x1f]', "_", structure)[:_LONGEST_FOLDER_NAME].strip(" .") or "_"
+        name, number = wanted, 1
+        while name.casefold() in (other.casefold() for other in names):
+            number += 1
+            name = f"{wanted} ({number})"
+        names.append(name)
+    return names
 
 
 def _write_cases(cohort: Cohort, path: Path) -> None:

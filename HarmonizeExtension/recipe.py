@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from . import case
 from .errors import InputError
@@ -105,9 +106,20 @@ class Recipe:
     def _settings(self) -> Settings | None:
         return Settings.load(self.settings) if self.settings else None
 
+    def with_whole_paths(self) -> Recipe:
+        """The same, for a process that runs elsewhere: files that are named relative to this place, by whole paths."""
+        target = ",".join(_whole(part) for part in self.target.split(",")) if self.target else self.target
+        return dataclasses.replace(self, target=target, settings=self.settings and _whole(self.settings))
+
     def to_json(self) -> Mapping[str, object]:
         """The fields, by name."""
         return dataclasses.asdict(self)
+
+
+def _whole(text: str) -> str:
+    """A path that leads to something, alone or with a # and more behind it, as a whole path; other text as it is."""
+    path, mark, more = (text, "", "") if Path(text.strip()).exists() else text.rpartition("#")
+    return f"{Path(path.strip()).absolute()}{mark}{more}" if path and Path(path.strip()).exists() else text
 
 
 @functools.lru_cache(maxsize=2)  # a worker of a cohort would read the same reference scan for case after case

@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import queue
+import secrets
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -155,7 +156,7 @@ def run_on_cluster(
         raise InputError(f"there is no dask scheduler at '{scheduler}' ({error}); check the address") from error
     with client, client.as_current():
         _check_workers(client, scheduler)
-        topic = f"harmonize-{os.getpid()}"
+        topic = f"harmonize-{secrets.token_hex(8)}"
         client.subscribe_topic(topic, lambda event: report(*event[1]))
         futures = {
             client.submit(_call_on_worker, topic, name, task, given, pure=False, key=f"{topic}-{name}"): name

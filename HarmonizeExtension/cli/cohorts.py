@@ -80,10 +80,12 @@ def _cohort(options, progress: Progress, cancelled: CancelCheck) -> dict:
         cancelled,
     )
     files = cohort_report.write(done, options.keep, part(progress, 0.9, 1.0), cancelled)
+    refused = [f"{r.case}: {'; '.join(r.reasons)}" for r in done.records if r.status == "refuse"]
     return {
         "cases": {status: count for status, count in done.counts().items() if count},
         "failed": [f"{r.case}: {'; '.join(r.reasons)}" for r in done.records if r.status == cohort.FAILED],
-        "refused": [f"{r.case}: {'; '.join(r.reasons)}" for r in done.records if r.status == "refuse"],
+        "refused": [] if recipe.insist else refused,
+        "refused, but written as you insisted": refused if recipe.insist else [],
         "files": {name: str(path) for name, path in files.items()},
     }
 

@@ -15,6 +15,7 @@ import dataclasses
 import math
 import os
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 
@@ -33,8 +34,8 @@ _OUTCOMES = {"1": True, "true": True, "yes": True, "0": False, "false": False, "
 # Fields of an acquisition, and whether each is a number.
 _ACQUISITION = {field.name: "float" in str(field.type) for field in dataclasses.fields(Acquisition)}
 # Case names become folders, on every system.
-_NO_FOLDER_NAME = re.compile(r'[/\\:*?"<>|\x00-\x1f]|^[.\s]|[.\s]$')
-_LONGEST_NAME = 100
+_NO_FOLDER_NAME = re.compile(r'[/\\:*?"<>|\x00-\x1f]|^[.\s]|[.\s]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
+_LONGEST_NAME = 150  # bytes in UTF-8: files beside it get a longer one, and 255 is the most
 _MOST_PROBLEMS = 50  # shown, of a manifest that is wrong from top to bottom
 
 
@@ -180,10 +181,10 @@ def _entry(number: int, texts: Mapping[str, str], folder: Path, outside: bool, i
     case = texts["case"]
     if not case:
         problems.append("the case has no name")
-    elif _NO_FOLDER_NAME.search(case) or len(case) > _LONGEST_NAME:
+    elif _NO_FOLDER_NAME.search(case) or len(case.encode(errors="replace")) > _LONGEST_NAME:
         problems.append(
             f"case '{case}' cannot be the name of a folder; leave out / \\ : * ? \" < > | and dots or blanks at its "
-            f"ends, and keep to {_LONGEST_NAME} characters"
+            f"ends, names that Windows keeps for itself, and more than {_LONGEST_NAME} letters (fewer beyond ASCII)"
         )
     modality = None
     if texts.get("modality"):
@@ -283,7 +284,8 @@ def _problems_between(entries: Sequence[Entry]) -> list[tuple[int, str]]:
     problems = []
     first: dict[tuple[str, Modality | None], int] = {}
     for entry in entries:
-        key = (entry.case.casefold(), entry.modality)  # some file systems do not tell upper from lower case
+        # Some file systems do not tell upper from lower case, or an accent from a letter with one.
+        key = (unicodedata.normalize("NFC", entry.case).casefold(), entry.modality)
         line = first.setdefault(key, entry.line)
         if entry.case and line != entry.line:
             problems.append(

@@ -21,6 +21,7 @@ from .volume import check_file, read_volume, stem
 
 MINIMUM_OVERLAP = 0.5  # of a structure that must lie inside the scan
 _SEGMENT_KEY = re.compile(r"Segment(\d+)_(ID|Name|LabelValue|Layer)$", re.ASCII)
+SIDECARS = (".tsv", ".csv", ".json")  # of a label map, with its names
 _LABEL_COLUMNS = ("label", "index", "value", "id", "labelvalue", "label_value", "number")
 _NAME_COLUMNS = ("name", "structure", "label_name", "labelname", "segment", "roi")
 
@@ -180,7 +181,7 @@ def _sidecar(path: Path) -> dict[int, str]:
     JSON: {"1": "GTV"} or {"GTV": 1}, alone or under "labels". CSV and TSV: a column label (or index, value, id) and a
     column name (or structure, segment, roi), or just two columns in this order.
     """
-    for suffix in (".tsv", ".csv", ".json"):
+    for suffix in SIDECARS:
         sidecar = path.with_name(stem(path) + suffix)
         if sidecar.is_file():
             try:

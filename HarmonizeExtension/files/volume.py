@@ -99,7 +99,7 @@ def _check_header(reader: sitk.ImageFileReader, path: Path) -> None:
 def _check_whole(reader: sitk.ImageFileReader, path: Path) -> None:
     declared = int(np.prod(reader.GetSize(), dtype=object)) * reader.GetNumberOfComponents()
     declared *= _bytes_per_value(reader.GetPixelID())
-    there = _data_file(path).stat().st_size
+    there = data_file(path).stat().st_size
     # A text encoding too takes fewer bytes than the numbers that it spells.
     packed = re.search(r"(?im)^(encoding:\s*(gz|a|t)|CompressedData\s*=\s*T)", _header_text(path))
     if declared > there * (_MAXIMUM_DEFLATE_RATIO if packed else 1):
@@ -117,7 +117,7 @@ def _header_text(path: Path) -> str:
         return file.read(_HEADER_BYTES).split(b"\n\n", 1)[0].decode("utf-8", errors="surrogateescape")
 
 
-def _data_file(path: Path) -> Path:
+def data_file(path: Path) -> Path:
     """The file that holds the voxels: the file itself, or the one that a detached header names."""
     found = re.search(r"(?im)^(?:ElementDataFile\s*=|data ?file:)[ \t]*(.+?)\s*$", _header_text(path))
     if not found or found.group(1).upper() == "LOCAL":

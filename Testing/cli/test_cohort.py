@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -144,9 +145,9 @@ def test_two_processes_write_the_same_bytes(study, whole, tmp_path):
     assert same_but_paths(listing(out), listing(whole))
 
 
-def same_but_paths(one: dict, other: dict) -> bool:
-    """Equal to the last bit; the two files that name paths may differ in where the folders lie."""
-    named = {"manifest.csv", "cohort.json"}
+def same_but_paths(one: dict, other: dict, *more: str) -> bool:
+    """Equal to the last bit; the files that name paths may differ in where the folders lie."""
+    named = {"manifest.csv", "cohort.json", *more}
     return set(one) == set(other) and all(one[name] == other[name] for name in set(one) - named)
 
 
@@ -180,12 +181,15 @@ def finished(out) -> int:
 @pytest.mark.slow
 def test_a_dask_cluster_that_loses_a_worker_writes_the_same_bytes(study, whole, tmp_path):
     distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
-    out = tmp_path / "out"
+    folder = shutil.copytree(study, tmp_path / "study")
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    out = folder / "out"
     with distributed.LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
         pids = [nanny.pid for nanny in cluster.workers.values()]
         process = subprocess.Popen(
-            command(*words(study, out, "--scheduler", cluster.scheduler_address)),
-            cwd=ROOT,
+            command(*words(Path("."), Path("out"), "--scheduler", cluster.scheduler_address)),
+            cwd=folder,  # not that of the workers
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -197,7 +201,8 @@ def test_a_dask_cluster_that_loses_a_worker_writes_the_same_bytes(study, whole, 
         assert finished(out) < PEOPLE, "it was killed too late to matter"
         answer, _ = process.communicate(timeout=120)
         assert process.returncode == 0, answer
-    assert same_but_paths(listing(out), listing(whole))
+    # The report names folder and target as they were typed.
+    assert same_but_paths(listing(out), listing(whole), "report.html")
 
 
 def test_ctrl_c_keeps_what_is_done(study, whole, tmp_path):
@@ -266,11 +271,70 @@ def test_another_recipe_or_a_folder_of_something_else_is_refused(other, tmp_path
     shutil.copy(other / "1.nii.gz", other / "0.nii.gz")  # the target is another image now
     run = harmonize(*words(other, out))
     assert run.returncode == 2
-    assert "run otherwise" in run.stderr
+    assert "run otherwise (another target)" in run.stderr
     assert listing(out) == before
     run = harmonize(*words(other, other))
     assert run.returncode == 2
     assert "choose an empty one" in run.stderr
+
+
+def test_a_folder_of_somebody_else_stays_as_it_is(other, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    before = listing(tmp_path)
+    assert harmonize(*words(other, tmp_path)).returncode == 2
+    assert {name: data for name, data in listing(tmp_path).items() if not name.startswith("other")} == {
+        name: data for name, data in before.items() if not name.startswith("other")
+    }
+
+
+def test_the_same_recipe_from_another_place_continues(other, tmp_path):
+    """Paths may be written otherwise, and results be missing: what is gone is made again."""
+    out = tmp_path / "out"
+    assert harmonize(*words(other, out)).returncode == 0
+    before = listing(out)
+    (out / "cases" / "P01" / "harmonized.nii.gz").unlink()
+    (out / "cases" / "P02" / "features.json").write_text("{")
+    run = subprocess.run(
+        command("cohort", "manifest.csv", "--method", "histogram-matching", "--target", "0.nii.gz", "--protect", "GTV",
+                "--keep", "age", "--out", "../out"),
+        cwd=other, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert run.returncode == 2
+    assert "delete the folder of that case" in run.stderr
+    shutil.rmtree(out / "cases" / "P02")
+    assert harmonize(*words(other, out)).returncode == 0
+    assert same_but_paths(listing(out), before)
+
+
+def test_structures_whose_names_are_alike_have_folders_of_their_own(other, tmp_path):
+    lines = rows_of(other / "manifest.csv")
+    for line in lines:
+        shutil.copy(other / line["segmentation"], other / f"{line['case']}_GTV_a.nii.gz")
+        (other / f"{line['case']}_GTV_a.json").write_text('{"1": "GTV?a"}')
+        line["segmentation"] = f"{line['case']}_GTV_a.nii.gz;{line['case']}_b.nii.gz"
+        line["structure"] = ""
+        shutil.copy(other / f"{line['case']}_GTV_a.nii.gz", other / f"{line['case']}_b.nii.gz")
+        (other / f"{line['case']}_b.json").write_text(json.dumps({"1": "gtv_a", "2": "L" * 300}))
+    write_manifest(other, lines)
+    out = tmp_path / "out"
+    run = harmonize("cohort", other / "manifest.csv", "--method", "zscore", "--out", out)
+    assert run.returncode == 0, run.stderr
+    assert cohort_report._folder_names(["GTV?a", "gtv_a", "L" * 300]) == ["GTV_a", "gtv_a (2)", "L" * 60]
+    # A name that changed in the file beside the label map is another input.
+    (other / "P01_b.json").write_text('{"1": "CTV"}')
+    assert harmonize("cohort", other / "manifest.csv", "--method", "zscore", "--out", out).returncode == 0
+    names = {row["structure"] for row in rows_of(out / "features.csv") if row["case"] == "P01"}
+    assert names == {"GTV?a", "CTV"}
+
+
+def test_pet_without_units_is_found_before_the_work(other, tmp_path):
+    lines = rows_of(other / "manifest.csv")
+    write_manifest(other, [{**line, "modality": "PET"} for line in lines])
+    run = harmonize("cohort", other / "manifest.csv", "--method", "resolution-matching", "--target", "8",
+                    "--out", tmp_path / "out")  # fmt: skip
+    assert run.returncode == 2
+    assert "line 2, 3, 4" in run.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_two_runs_do_not_share_a_folder(other, tmp_path):

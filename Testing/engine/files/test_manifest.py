@@ -122,6 +122,16 @@ def test_a_file_that_is_no_manifest(folder, content):
     assert "cannot be read" in problems(folder / "nowhere.csv")
 
 
+@pytest.mark.parametrize("name", ["CON", "nul.txt", "a/b", "..", ".hidden", "end.", "汉" * 100, "x" * 151])
+def test_a_name_that_no_folder_can_have_everywhere(folder, name):
+    assert "cannot be the name of a folder" in problems(written(folder, f"{name},a.nii.gz,,MR,A,1"))
+
+
+def test_names_that_one_file_system_takes_for_the_same(folder):
+    text = problems(written(folder, "caf\u00e9,a.nii.gz,,MR,A,1", "cafe\u0301,a.nii.gz,,MR,A,1"))
+    assert "stands in line 2" in text
+
+
 def test_paths_leave_the_folder_only_when_asked(folder):
     beside = folder.parent / "beside.nii.gz"
     os.symlink(beside, folder / "link.nii.gz")

@@ -28,6 +28,13 @@ def add_to(commands) -> None:
     compare.add_argument("--after", required=True, metavar="FILE", help="the volume that was made from --volume")
     compare.add_argument("--protect", metavar="STRUCTURE", action="append", default=[], help="check its fine detail")
 
+    maps = command(commands, "maps", _maps, "T1 and M0 maps of a T1-weighted brain, as PhyCHarm's networks see it")
+    add_scan(maps, segmentation_required=True)
+    maps.add_argument(
+        "--source", metavar="PROTOCOL", help="of the scan, where its tags do not say it: TR=2300 TI=900 ..."
+    )
+    maps.add_argument("--out", required=True, metavar="DIR", help="folder for t1_ms.nii.gz and m0.nii.gz")
+
     fit = command(commands, "fit", _fit, "learn Nyul's standard scale from a set of scans, as a model folder")
     fit.add_argument("--volumes", required=True, nargs="+", metavar="FILE")
     fit.add_argument("--segmentations", nargs="+", metavar="FILE", help="one for each volume, in the same order")
@@ -103,6 +110,27 @@ def _compare(options, progress: Progress, cancelled: CancelCheck) -> dict:
 
 def _how_it_compares(answer: dict) -> int:
     return REFUSED if answer["verdict"] == "refuse" else DONE
+
+
+def _maps(options, progress: Progress, cancelled: CancelCheck) -> dict:
+    from ..files.writing import output_folder, replacing_together, write_image
+    from ..methods.phycharm.harmonizer import quantitative_maps
+    from ..methods.phycharm.protocols import protocol_from_text
+
+    progress(0.0, "Reading")
+    options.modality = options.modality or "MR"
+    scan = read_scan_of(options)
+    source = protocol_from_text(options.source) if options.source else None
+    folder = output_folder(options.out)
+    found = quantitative_maps(scan, source, progress=progress, cancelled=cancelled)
+    names = {"T1 (ms)": "t1_ms.nii.gz", "M0 (water is 1)": "m0.nii.gz"}
+    with replacing_together(folder) as staging:
+        for image, name in zip(found, names.values(), strict=True):
+            write_image(image, staging / name)
+    return {
+        "notes": [*notes_of(scan), "one image does not determine T1: no measurement, for harmonization and comparison"],
+        "files": {title: str(folder / name) for title, name in names.items()},
+    }
 
 
 def _fit(options, progress: Progress, cancelled: CancelCheck) -> dict:

@@ -14,6 +14,7 @@ import termios
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
 
@@ -203,3 +204,21 @@ def test_an_interrupt_leaves_nothing_half_written(files, tmp_path, delay_s):
     assert said.strip() == "interrupted; nothing was left half-written"
     assert listing(out) == {}
     assert list(out.iterdir()) == []
+
+
+def test_maps_are_written_with_the_protocol_from_tags_or_from_the_user(tmp_path):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    study = tmp_path / "study"
+    run = harmonize("phantom", "brain", "--people", 1, "--scanners", "Siemens 3T", "--spacing", 3, "--out", study)
+    assert run.returncode == 0, run.stderr
+    scan, brain = (study / "person_001" / name for name in ("Siemens_3T.nii.gz", "brain.nii.gz"))
+    given = ("maps", "--volume", scan, "--segmentation", brain, "--out", tmp_path / "maps")
+    run = harmonize(*given)
+    assert run.returncode == 2
+    assert "lacks repetition time" in run.stderr
+    run = harmonize(*given, "--source", "TR=2300 TI=900 TE=2.98 FA=9 FIELD=3")
+    assert run.returncode == 0, run.stderr
+    t1_ms = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "maps" / "t1_ms.nii.gz")))
+    inside = sitk.GetArrayFromImage(sitk.ReadImage(str(brain))) != 0
+    assert not t1_ms[~inside].any()
+    assert 700 < np.quantile(t1_ms[inside], 0.25) < 1200  # white matter at 3 T

@@ -12,8 +12,9 @@ from HarmonizeExtension.errors import Cancelled, InputError
 from HarmonizeExtension.files.manifest import Manifest
 from HarmonizeExtension.files.writing import output_folder
 from HarmonizeExtension.methods import catalogue
+from HarmonizeExtension.methods.phycharm.protocols import text_of
 from HarmonizeExtension.recipe import Recipe
-from HarmonizeExtension.scan import Modality
+from HarmonizeExtension.scan import Modality, TargetKind
 
 from . import cohortFiles, cohortResults, scene
 from .cohortFiles import MANIFEST, RESULTS, SceneCase
@@ -110,7 +111,10 @@ class CohortRun:
 
     def _start(self) -> tuple[float, str]:
         task, target = self._task, self._task.recipe.target
-        if task.target is not None:
+        kind = catalogue.method(task.recipe.method).card.target
+        if task.target is not None and kind is TargetKind.PROTOCOL:  # the tags say it, which the file would not hold
+            target = text_of(scene.acquisitionOf(task.target), task.target.GetName())
+        elif task.target is not None:
             reference = task.recipe.reference if task.targetSegmentation is not None else None
             modality = task.modality or Modality.parse(scene.modalityOf(task.target))
             target = cohortFiles.writeTarget(task.target, task.targetSegmentation, modality, reference, task.folder)

@@ -441,3 +441,26 @@ os._exit(1)
     while Path(f"/proc/{pid}").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z":
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+def test_a_protocol_goes_from_the_tags_of_one_scan_to_the_others(tmp_path):
+    """The files of a cohort hold no tags, so the manifest and the command say what they said."""
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    said = Acquisition(
+        repetition_time_ms=2300, echo_time_ms=2.98, inversion_time_ms=900, flip_angle_deg=9, field_strength_tesla=3.0
+    )
+    other = dataclasses.replace(said, repetition_time_ms=2600, echo_time_ms=4, inversion_time_ms=1000, flip_angle_deg=8)
+    first, second = (dataclasses.replace(scan(f"head {n}", n), acquisition=said) for n in range(2))
+    target = dataclasses.replace(scan("target"), acquisition=other)
+    volumes = [scene.nodesFromScan(made)[0] for made in (first, second)]
+    result = HarmonizeModuleLogic().runCohort(
+        tmp_path,
+        volumes=volumes,
+        method="phycharm",
+        target=scene.nodesFromScan(target)[0],
+        insist=True,  # a ball of three shades is no brain
+    )
+    assert result.counts()["failed"] == 0
+    verdict = json.loads((tmp_path / "results" / "cases" / "head 0" / "verdict.json").read_text())
+    protocol = verdict["provenance"][-1]["parameters"]["protocol"]
+    assert "TR=2600" in protocol

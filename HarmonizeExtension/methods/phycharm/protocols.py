@@ -75,6 +75,16 @@ def of_acquisition(acquisition: Acquisition, name: str) -> ScannerProtocol:
     return ScannerProtocol(name, protocol, nominal[0] if nominal else acquisition.field_strength_tesla)
 
 
+def text_of(acquisition: Acquisition, name: str) -> str:
+    """The protocol that a scan's tags describe as `protocol_from_text` reads it. Raises InputError as `of_acquisition`.
+
+    For where a scan goes without its tags.
+    """
+    of_acquisition(acquisition, name)
+    values = {key: getattr(acquisition, field) for key, field in _ENTRIES.items()}
+    return " ".join(f"{key}={value!r}" for key, value in values.items() if value)
+
+
 def of_scanner(name: str) -> ScannerProtocol:
     """The protocol of a simulated scanner ("Siemens 3T"), with its echo train. Raises InputError for other names."""
     if name not in SCANNERS:

@@ -18,6 +18,7 @@ from HarmonizeExtension.methods.phycharm.protocols import (
     of_acquisition,
     of_scanner,
     protocol_from_text,
+    text_of,
 )
 from HarmonizeExtension.phantoms.scanners import SCANNERS
 from HarmonizeExtension.physics.mr_signal import Sequence
@@ -42,6 +43,8 @@ def test_what_is_typed_is_the_protocol_of_the_same_tags(tr, ti, te, fa, field, c
     wanted = of_acquisition(Acquisition(None, None, None, field, tr, te, ti, fa), found.name)
     assert found == wanted
     assert protocol_from_text(found.name) == found  # the name says all
+    said = protocol_from_text(text_of(Acquisition(None, None, None, field, tr, te, ti, fa), "scan"))
+    assert dataclasses.replace(said, name=found.name) == found
 
 
 def test_times_between_echoes_need_the_shot_and_no_inversion_is_a_spoiled_gradient_echo():

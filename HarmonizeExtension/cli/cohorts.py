@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ..errors import InputError
 from ..progress import CancelCheck, Progress, part
 from .options import BAD_INPUT, DONE, MODALITIES, REFUSED, add_recipe, command, recipe_of
 
 # Options of the MRI benchmark, and what its function calls them.
 SIMULATED = {"people": "people", "spacing": "spacing_mm", "models": "models", "processes": "processes"}
+OF_FEATURES = ("features", "keep", "logarithms")  # options of the protocols that read features
+OF_SCANS = (*OF_FEATURES, "structure", "modality", "outside")  # and of those that read a manifest at all
 
 
 def add_to(commands) -> None:
@@ -98,19 +102,19 @@ def _evaluate(options, progress: Progress, cancelled: CancelCheck) -> dict:
     import numpy as np
 
     from ..evaluation import protocols
-    from ..evaluation.study import Study, read_features
+    from ..evaluation.feature_files import read_features
+    from ..evaluation.study import Study
     from ..files.manifest import Manifest
     from ..files.writing import output_folder
     from ..scan import Modality
 
-    if options.protocol == "mri-benchmark":
+    if options.protocol == protocols.SIMULATED:
+        _check_unused(options, OF_SCANS)
         return _mri_benchmark(options, progress, cancelled)
     protocol = protocols.protocol(options.protocol)
     if options.manifest is None:
         raise InputError(f"the protocol '{protocol.name}' needs a manifest: {protocol.needs}")
-    foreign = [name for name in SIMULATED if getattr(options, name) is not None]
-    if foreign:
-        raise InputError(f"--{foreign[0]} belongs to mri-benchmark; leave it out for '{protocol.name}'")
+    _check_unused(options, (*SIMULATED, *(OF_FEATURES if protocol.from_images else ())))
     progress(0.0, "Reading")
     manifest = Manifest.read(options.manifest, options.outside, images=protocol.from_images)
     if options.modality:
@@ -118,9 +122,8 @@ def _evaluate(options, progress: Progress, cancelled: CancelCheck) -> dict:
     source = manifest
     if not protocol.from_images:
         table = read_features(options.features or manifest.path.with_name("features.csv"), manifest)
-        source = Study.of(table, manifest, options.structure).with_sites_of(protocol.minimum_scans)
-        if len(source.sites) > 1 and source.smallest_site > 1:  # ComBat needs the spread of each site
-            source = source.with_combat(keep=options.keep, logarithms=options.logarithms)
+        study = protocol.usable(Study.of(table, manifest, options.structure))
+        source = study.with_combat(keep=options.keep, logarithms=options.logarithms)
     if options.out:
         output_folder(options.out)  # as in `apply`
     rng = np.random.default_rng(0)
@@ -128,6 +131,13 @@ def _evaluate(options, progress: Progress, cancelled: CancelCheck) -> dict:
     if not options.out:
         return result.as_dict()
     return {**result.as_dict(), "files": {name: str(path) for name, path in result.write(options.out).items()}}
+
+
+def _check_unused(options, names: Iterable[str]) -> None:
+    """Raise InputError where one of these options was given: the protocol would not use it."""
+    given = [name for name in names if getattr(options, name) not in (None, False, "", [])]
+    if given:
+        raise InputError(f"--{given[0]} has no part in '{options.protocol}'; leave it out")
 
 
 def _mri_benchmark(options, progress: Progress, cancelled: CancelCheck) -> dict:

@@ -1,10 +1,11 @@
 """Does harmonization help to predict what happens to patients? The protocol of Haberl et al., EJNMMI 2024, section 2.6.
 
 100 stratified splits into 80 % training and 20 % test, the same for every arm; a logistic regression of all features;
-mean AUC over the splits. Harmonization is fitted inside the training part only, so nothing of the test patients leaks.
-Arms are compared by DeLong's test on each patient's mean out-of-fold probability (pooling all splits would count
-every patient twenty times), and by the resampled t-test with the correction of Nadeau and Bengio, Mach Learn
-2003;52:239, which knows that the splits share patients.
+mean AUC over the splits. Patients are split, not scans: a second scan of a training patient would betray the outcome.
+The probability of a patient is the mean over the scans. Harmonization is fitted inside the training part only, so
+nothing of the test patients leaks. Arms are compared by DeLong's test on each patient's mean out-of-fold probability
+(pooling all splits would count every patient twenty times), and by the resampled t-test with the correction of Nadeau
+and Bengio, Mach Learn 2003;52:239, which knows that the splits share patients.
 """
 
 from __future__ import annotations
@@ -51,11 +52,17 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class OutcomeResult:
-    """All arms by name, and each but the first compared with the first (the baseline)."""
+    """All arms by name, and each but the first compared with the first (the baseline).
+
+    outcome: (patients,), in the order of `ArmResult.probability`. left_out: of arms that could not be fitted in every
+    split, why.
+    """
 
     arms: dict[str, ArmResult]
     against_first: dict[str, Comparison]
     folds: int
+    outcome: np.ndarray
+    left_out: dict[str, str]
 
 
 def outcome_protocol(
@@ -67,41 +74,63 @@ def outcome_protocol(
     c: float = 1.0,
     progress: Progress = silent,
     cancelled: CancelCheck = never,
+    patient: Sequence[str] | None = None,
 ) -> OutcomeResult:
-    """Run every arm (see `arms`) on the same splits; the first is the baseline. outcome: (patients,) boolean.
+    """Run every arm (see `arms`) on the same splits; the first is the baseline. outcome: (scans,) boolean.
 
-    The outcome must not be among an arm's covariates: it would not be known for a new patient.
+    patient: (scans,), whose scan it is, with one outcome each; by default every scan is of another one.
+    The outcome must not be among an arm's covariates: it would not be known for a new patient. An arm whose harmonizer
+    cannot be fitted in a split is left out; the baseline must not be one.
     Raises InputError for too few patients of a class to split, Cancelled when `cancelled()` became true.
     """
     outcome = np.asarray(outcome, dtype=bool)
     if not arms:
         raise InputError("there is no arm to run; give one or more")
-    splits = stratified_splits(outcome, rng, folds, test_share)
+    _, first_scan, owner = np.unique(
+        np.arange(len(outcome)) if patient is None else np.asarray(patient), return_index=True, return_inverse=True
+    )
+    scans, of_patient = outcome, outcome[first_scan]
+    if not np.array_equal(of_patient[owner], scans):
+        raise InputError("a patient has scans with the outcome and scans without; the outcome is the patient's")
+    splits = stratified_splits(of_patient, rng, folds, test_share)
     aucs = {name: np.empty(folds) for name in arms}
-    total = {name: np.zeros(len(outcome)) for name in arms}
-    count = np.zeros(len(outcome))
-    for k, (train, test) in enumerate(splits):
+    total = {name: np.zeros(len(of_patient)) for name in arms}
+    count = np.zeros(len(of_patient))
+    first = next(iter(arms))
+    left_out: dict[str, str] = {}
+    for k, (training, tested) in enumerate(splits):
         stop_if(cancelled)
         progress(k / folds, f"Outcome: split {k + 1} of {folds}")
-        count[test] += 1
-        for name, arm in arms.items():
-            known, new = arm(train, test)
-            probability = LogisticRegression.fit(known, outcome[train], c).probability(new)
-            aucs[name][k] = auc(outcome[test], probability)
-            total[name][test] += probability
+        count[tested] += 1
+        train, test = np.flatnonzero(np.isin(owner, training)), np.flatnonzero(np.isin(owner, tested))
+        for name in [name for name in arms if name not in left_out]:
+            try:
+                known, new = arms[name](train, test)
+            except InputError as error:
+                if name == first:
+                    raise
+                left_out[name] = str(error)
+                continue
+            by_scan = LogisticRegression.fit(known, scans[train], c).probability(new)
+            probability = np.bincount(owner[test], by_scan)[tested] / np.bincount(owner[test])[tested]
+            aucs[name][k] = auc(of_patient[tested], probability)
+            total[name][tested] += probability
     seen = count > 0
-    results = {name: _summary(aucs[name], np.where(seen, total[name] / np.maximum(count, 1), np.nan)) for name in arms}
-    first = next(iter(arms))
+    results = {
+        name: _summary(aucs[name], np.where(seen, total[name] / np.maximum(count, 1), np.nan))
+        for name in arms
+        if name not in left_out
+    }
     compared = {
         name: Comparison(
-            delong(outcome[seen], results[first].probability[seen], result.probability[seen]),
+            delong(of_patient[seen], results[first].probability[seen], result.probability[seen]),
             *corrected_t(result.aucs - results[first].aucs, test_share),
         )
         for name, result in results.items()
         if name != first
     }
     progress(1.0, "Outcome: done")
-    return OutcomeResult(results, compared, folds)
+    return OutcomeResult(results, compared, folds, of_patient, left_out)
 
 
 def stratified_splits(

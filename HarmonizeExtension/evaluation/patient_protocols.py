@@ -30,22 +30,26 @@ def outcome_arms_protocol(study: Study, rng: np.random.Generator, progress: Prog
     """The outcome predicted from the features of each arm, on the same splits, and from a shuffled outcome as control.
 
     Haberl et al., EJNMMI 2024, section 2.6: 100 stratified splits, logistic regression of all features, harmonization
-    of features fitted inside the training part. Scans without an outcome are left out.
-    Raises InputError where the outcome is not known, or of too few patients of a class.
+    of features fitted inside the training part. People are split and shuffled, with all of their scans.
+    Raises InputError for outcomes of too few people of a class.
     """
-    known = np.array([outcome is not None for outcome in study.outcome])
-    if not known.any():
-        raise InputError("no outcome is known; fill in the column 'outcome' of the manifest with 1 and 0")
-    study = study.of_scans(known)
     outcome = np.array(study.outcome, dtype=bool)
     use = study.comparable_features()
     arms = {name: study.in_folds(name, use) for name in study.arms}
-    result = outcome_protocol(arms, outcome, rng, progress=part(progress, 0, 0.6), cancelled=cancelled)
+    person = study.person
+    result = outcome_protocol(arms, outcome, rng, progress=part(progress, 0, 0.6), cancelled=cancelled, patient=person)
+    arms = {name: arm for name, arm in arms.items() if name in result.arms}
     chance: dict[str, list[float]] = {name: [] for name in arms}
     for number in range(_SHUFFLES):
         report = part(progress, 0.6 + 0.4 * number / _SHUFFLES, 0.6 + 0.4 * (number + 1) / _SHUFFLES)
         shuffled = outcome_protocol(
-            arms, rng.permutation(outcome), rng, _SHUFFLED_SPLITS, progress=report, cancelled=cancelled
+            arms,
+            _shuffled(outcome, person, rng),
+            rng,
+            _SHUFFLED_SPLITS,
+            progress=report,
+            cancelled=cancelled,
+            patient=person,
         )
         for name, arm in shuffled.arms.items():
             chance[name].append(arm.mean_auc)
@@ -54,7 +58,9 @@ def outcome_arms_protocol(study: Study, rng: np.random.Generator, progress: Prog
         against = result.against_first.get(name)
         tests = (against.delong.p, against.t, against.p) if against else (float("nan"),) * 3
         gain = arm.mean_auc - next(iter(result.arms.values())).mean_auc if against else float("nan")
-        control = (float(np.mean(chance[name])), float(np.std(chance[name], ddof=1)))
+        # An arm can be impossible to fit in a control's splits only.
+        whole = len(chance[name]) > 1
+        control = (float(np.mean(chance[name])), float(np.std(chance[name], ddof=1))) if whole else (float("nan"),) * 2
         rows.append((name, arm.mean_auc, *arm.interval, gain, *tests, *control))
     header = ("arm", "AUC", "from", "to", "gain", "DeLong p", "t", "t-test p", "shuffled AUC", "sd")
     first = next(iter(arms))
@@ -70,13 +76,16 @@ def outcome_arms_protocol(study: Study, rng: np.random.Generator, progress: Prog
     scores = {name: arm.probability[seen] for name, arm in result.arms.items()}
     aucs = {name: arm.aucs for name, arm in result.arms.items()}
     drawn = {
-        "outcome-roc": figures.roc("Outcome, from each patient's mean test probability", outcome[seen], scores),
+        "outcome-roc": figures.roc("Outcome, from each patient's mean test probability", result.outcome[seen], scores),
         "outcome-splits": figures.violin(f"Outcome, {result.folds} splits", aucs, "AUC of a split", range(len(aucs))),
     }
-    missing = [f"left out, outcome not known: {int((~known).sum())} scans"] if not known.all() else []
+    scans = f" ({len(outcome)} scans, those of one patient always in one part)" * (len(result.outcome) < len(outcome))
     notes = (
-        *missing,
-        f"{len(outcome)} patients, {int(outcome.sum())} with the outcome; {int(use.sum())} of {len(use)} features "
+        *(
+            f"'{arm}' is left out: it cannot be fitted in every split, since {why}"
+            for arm, why in result.left_out.items()
+        ),
+        f"{len(result.outcome)} patients{scans}, {int(result.outcome.sum())} with the outcome; {int(use.sum())} of {len(use)} features "
         "(known in every scan, and not constant); ComBat fitted in the training part of each split.",
         "Whether an arm is better, the p-values say: DeLong's of each patient's mean test probability, and a t-test "
         "corrected for splits that share patients (Nadeau and Bengio 2003). The interval of the mean over splits, as "
@@ -86,6 +95,12 @@ def outcome_arms_protocol(study: Study, rng: np.random.Generator, progress: Prog
         *confounded(study.site, categorical={"outcome": outcome}),
     )
     return Answer(tables, drawn, notes)
+
+
+def _shuffled(outcome: np.ndarray, person: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Each person's outcome given to another one, with all scans: the control would not see a leak otherwise."""
+    _, first_scan, owner = np.unique(person, return_index=True, return_inverse=True)
+    return rng.permutation(outcome[first_scan])[owner]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

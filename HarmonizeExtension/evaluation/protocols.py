@@ -17,7 +17,9 @@ from ..files.manifest import Manifest
 from ..progress import CancelCheck, Progress, never, silent
 from . import image_protocols, patient_protocols, reproducibility, site_protocols
 from .results import Answer, ProtocolResult
-from .study import Study
+from .study import PERSON, Study, check_one_modality
+
+SIMULATED = "mri-benchmark"  # what else can be asked for: needs neither features nor a manifest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +27,9 @@ class Protocol:
     """One protocol of the catalogue.
 
     needs: what the manifest and the feature table must hold, in words. run: the function.
-    minimum_scans: of a site, below which the site is left out. from_images: reads the images of a manifest instead of
-    the features of a study.
+    minimum: scans of a site, below which the site is left out; of a protocol that learns from the features of some
+    people for others (`learns`), people. outcome: takes scans with an outcome only. from_images: reads the images of a
+    manifest instead of the features of a study.
     """
 
     name: str
@@ -34,9 +37,18 @@ class Protocol:
     citation: str
     needs: str
     run: Callable[..., Answer]
-    minimum_scans: int = 0
+    minimum: int = 0
+    learns: bool = False
+    outcome: bool = False
     from_images: bool = False
 
+    def usable(self, study: Study) -> Study:
+        """The scans that the protocol can use, what is left out named in the notes; InputError where none is."""
+        study = study.with_outcome() if self.outcome else study
+        return study.with_sites_of(self.minimum, people=self.learns)
+
+
+_WHOSE = f"column {' or '.join(PERSON)} where a person has several scans"
 
 PROTOCOLS = (
     Protocol(
@@ -59,17 +71,20 @@ PROTOCOLS = (
         "site-prediction",
         "Whether all features together name the scanner",
         "Gretton et al., JMLR 2012; cross-validated ridge logistic regression",
-        "features; column site",
+        f"features; column site; {_WHOSE}",
         site_protocols.site_prediction_protocol,
         4,
+        learns=True,
     ),
     Protocol(
         "outcome",
         "Whether the features predict the outcome",
         "Haberl et al., EJNMMI 2024, section 2.6",
-        "features; columns site and outcome",
+        f"features; columns site and outcome; {_WHOSE}",
         patient_protocols.outcome_arms_protocol,
         10,
+        learns=True,
+        outcome=True,
     ),
     Protocol(
         "agreement",
@@ -110,7 +125,8 @@ def protocol(name: str) -> Protocol:
     for known in PROTOCOLS:
         if known.name == name:
             return known
-    lines = (f"  {known.name:16} {known.title} (needs {known.needs})" for known in PROTOCOLS)
+    lines = [f"  {known.name:16} {known.title} (needs {known.needs})" for known in PROTOCOLS]
+    lines.append(f"  {SIMULATED:16} How near methods come to the truth (needs nothing: it simulates its scans)")
     raise InputError(f"there is no protocol '{name}'; the protocols are:\n" + "\n".join(lines))
 
 
@@ -130,9 +146,10 @@ def run(
     """
     chosen = protocol(name)
     if chosen.from_images:
+        check_one_modality(source)
         answer = chosen.run(source, structure, progress, cancelled)
         return ProtocolResult(chosen.name, chosen.title, chosen.citation, *answer)
-    study = source.with_sites_of(chosen.minimum_scans)
+    study = chosen.usable(source)
     answer = chosen.run(study, rng, progress, cancelled)
     title = f"{chosen.title}: {study.structure}, {len(study.cases)} scans"
     notes = tuple(dict.fromkeys((*answer.notes, *study.notes)))

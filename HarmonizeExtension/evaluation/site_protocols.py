@@ -154,19 +154,28 @@ def site_prediction_protocol(
     """
     _check_sites(study)
     use = study.comparable_features()
-    folds = min(5, study.smallest_site // 2)
+    folds = min(5, min(study.people_by_site().values()) // 2)
+    person = study.person
     seed = rng.integers(2**32)
-    summary, by_site, aucs = [], [], {}
+    summary, by_site, aucs, left_out = [], [], {}, []
     for number, arm in enumerate(study.arms):
         progress(number / len(study.arms), f"Site prediction: {arm}")
         stop_if(cancelled)
         # Every arm on the same folds.
-        prediction = site_prediction(study.in_folds(arm, use), study.site, np.random.default_rng(seed), folds)
+        in_folds, splitting = study.in_folds(arm, use), np.random.default_rng(seed)
+        try:
+            prediction = site_prediction(in_folds, study.site, splitting, folds, person=person)
+        except InputError as error:
+            if arm not in study.derived:
+                raise
+            left_out.append(f"'{arm}' is left out: it cannot be fitted in every fold, since {error}")
+            continue
         clouds = {}
         for name in study.sites if len(study.sites) > 2 else study.sites[:1]:
             stop_if(cancelled)
             own = study.site == name
-            clouds[name] = discrepancy(study.arms[arm][own][:, use], study.arms[arm][~own][:, use], rng)
+            values = study.arms[arm][:, use]
+            clouds[name] = discrepancy(values[own], values[~own], rng, person=(person[own], person[~own]))
         mmd2 = np.mean([cloud.mmd2 for cloud in clouds.values()])
         apart = np.mean([cloud.p < ALPHA for cloud in clouds.values()])
         summary.append((arm, prediction.auc, float(mmd2), 100 * float(apart)))
@@ -199,6 +208,7 @@ def site_prediction_protocol(
         "guessing, and less means no more than that; 1 is certainty.",
         "MMD² is the distance between a site's scans and all others, by spread as well as mean; p by permutation. "
         "Where sites are alike it lies around 0.",
+        *left_out,
         _tested(use),
         *_whole_table(study),
     )

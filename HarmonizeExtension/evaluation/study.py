@@ -10,26 +10,25 @@ on the same scans, so only cases that have every image arm take part.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import os
+import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
 from ..errors import InputError
 from ..feature_domain.combat import ComBat
-from ..feature_domain.covbat import CovBat
-from ..files.manifest import KNOWN, Manifest
-from ..radiomics.table import KEYS, Column, FeatureTable, Row
+from ..files.manifest import Manifest
+from ..radiomics.table import FeatureTable
 from .arms import Arm, harmonized, unharmonized
 
 BEFORE, AFTER = "before", "after"
-ONLY = "features"  # what the structure of a plain table is called, which has none
+# Columns of the manifest that say which scans are of one person, the first that there is: outcomes and splits follow it.
+PERSON = ("person", "patient", "repeat")
 _CLASSES = ("shape", "firstorder", "glcm", "glrlm", "glszm", "gldm", "ngtdm")
+_MOST_CELLS = 5  # named in an error
 _SKEWED = 1.0  # moderately skewed by the rule of thumb of Bulmer (Principles of Statistics, 1979)
 
 
@@ -68,11 +67,12 @@ class Study:
     def of(cls, table: FeatureTable, manifest: Manifest, structure: str = "") -> Study:
         """The features of `structure` (needed where the table has several) of the manifest's cases, an arm a label.
 
-        Cases without a row for every label are left out and named in `notes`. Shape is left out: it is that of the
+        Cases without a row for every label, or without any value in one, are left out and named in `notes`. Shape is left out: it is that of the
         contour, whatever the scanner, and ComBat would change it (the papers leave it out too). Without sites in the
-        manifest all scans are of one site without a name. Raises InputError for an unknown structure and where no case
-        is left.
+        manifest all scans are of one site without a name. Raises InputError for an unknown structure, for scans of
+        several modalities and where no case is left.
         """
+        check_one_modality(manifest)
         structure = _one_structure(table, structure)
         columns = [(column.name, column.feature_class or _class_in(column.name)) for column in table.columns]
         columns = [(name, kind) for name, kind in columns if kind != "shape"]
@@ -84,16 +84,19 @@ class Study:
         if len(entries) < len(manifest.entries):
             raise InputError(f"'{manifest.path}' has cases in several modalities; evaluate one modality at a time")
         labels = sorted(dict.fromkeys(label for _, label in rows), key=lambda label: label != BEFORE)
-        complete = [case for case in entries if all((case, label) in rows for label in labels)]
+        valued = {key for key, row in rows.items() if np.isfinite([row.get(name, np.nan) for name in features]).any()}
+        complete = [case for case in entries if all((case, label) in valued for label in labels)]
         if not complete:
             raise InputError(
                 f"no case of '{manifest.path}' has the features of '{structure}' {' and '.join(labels)}; check that "
                 "the case names of both files are the same"
             )
-        missing = [case for case in entries if case not in set(complete)]
+        empty = [case for case in entries if any((case, label) in rows.keys() - valued for label in labels)]
+        missing = [case for case in entries if case not in {*complete, *empty}]
         strange = [case for case in dict.fromkeys(case for case, _ in rows) if case not in entries]
-        notes = [f"left out, features of '{structure}' missing: {_some(missing)}"] if missing else []
-        notes += [f"left out, not in the manifest: {_some(strange)}"] if strange else []
+        notes = [f"left out, features of '{structure}' missing: {some(missing)}"] if missing else []
+        notes += [f"left out, features of '{structure}' all empty: {some(empty)}"] if empty else []
+        notes += [f"left out, not in the manifest: {some(strange)}"] if strange else []
         notes += table.metadata.get("notes", ())
         values = {
             label: np.array([[rows[case, label].get(name, np.nan) for name in features] for case in complete])
@@ -118,9 +121,21 @@ class Study:
         return tuple(np.unique(self.site).tolist())
 
     @property
-    def smallest_site(self) -> int:
-        """The number of scans of the site with the fewest."""
-        return min(Counter(self.site.tolist()).values())
+    def person(self) -> np.ndarray:
+        """Whose each scan is (scans,): by the first of the columns `person`, `patient`, `repeat` that there is.
+
+        A scan is of a person of its own where there is none, or where its cell is empty.
+        """
+        for name in PERSON:
+            if name in self.covariates:
+                named = self.covariates[name].astype(str)
+                alone = [f"the person of {case}" for case in self.cases]
+                return np.where(np.isin(named, ["", "nan"]), alone, named)
+        return np.array(self.cases)
+
+    def people_by_site(self) -> dict[str, int]:
+        """How many people each site has scanned."""
+        return {name: len(set(self.person[self.site == name])) for name in self.sites}
 
     def by_site(self, arm: str) -> dict[str, np.ndarray]:
         """The values of an arm (scans, features) by site."""
@@ -147,7 +162,11 @@ class Study:
         whole = harmonized(self.arms[derivation.source], self.site, derivation.harmonizer, covariates)
 
         def chosen(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            known, new = whole(train, test)
+            try:
+                known, new = whole(train, test)
+            except InputError as error:
+                kept = f" (covariates: {', '.join(derivation.keep)})" if derivation.keep else ""
+                raise InputError(f"{error}{kept}") from error
             return known[:, use], new[:, use]
 
         return chosen
@@ -163,15 +182,37 @@ class Study:
             covariates={name: column[use] for name, column in self.covariates.items()},
         )
 
-    def with_sites_of(self, minimum: int) -> Study:
-        """Only the sites with at least `minimum` scans; the others are named in `notes`."""
-        counts = Counter(self.site.tolist())
+    def with_outcome(self) -> Study:
+        """Only the scans whose outcome is known; InputError where there is none, or a person has both outcomes."""
+        known = np.array([outcome is not None for outcome in self.outcome])
+        if not known.any():
+            raise InputError("no outcome is known; fill in the column 'outcome' of the manifest with 1 and 0")
+        said = {(name, outcome) for name, outcome in zip(self.person, self.outcome, strict=True) if outcome is not None}
+        twice = sorted(str(name) for name, count in Counter(name for name, _ in said).items() if count > 1)
+        if twice:
+            raise InputError(f"the outcome is that of a person, and {some(twice)} has scans with 1 and with 0")
+        if known.all():
+            return self
+        note = f"left out, outcome not known: {int((~known).sum())} scans"
+        return dataclasses.replace(self.of_scans(known), notes=(*self.notes, note))
+
+    def with_sites_of(self, minimum: int, people: bool = False) -> Study:
+        """Only the sites with at least `minimum` scans; the others are named in `notes`.
+
+        people: count the people whom a site has scanned. Raises InputError where no site is left.
+        """
+        counts = self.people_by_site() if people else Counter(self.site.tolist())
         small = sorted(name for name, count in counts.items() if count < minimum)
         if not small:
             return self
-        left = self.of_scans(~np.isin(self.site, small))
         named = ", ".join(f"{name} ({counts[name]})" for name in small)
-        return dataclasses.replace(left, notes=(*left.notes, f"left out, sites of fewer than {minimum} scans: {named}"))
+        unit = "people" if people and len(set(self.person)) < len(self.cases) else "scans"
+        if len(small) == len(counts):
+            raise InputError(f"no site has {minimum} {unit} that can be used: {named}")
+        left = self.of_scans(~np.isin(self.site, small))
+        return dataclasses.replace(
+            left, notes=(*left.notes, f"left out, sites of fewer than {minimum} {unit}: {named}")
+        )
 
     def with_combat(
         self,
@@ -187,7 +228,8 @@ class Study:
             in their units. Right where a scanner multiplies a feature instead of adding to it, and where a few features
             (energies, volumes, non-uniformities) vary so much more than the others that borrowing between features
             bends them all: ComBat warns of that. Wrong where features are compared with published values of ComBat.
-        Raises InputError for an unknown covariate, and where ComBat cannot be fitted.
+        Where ComBat cannot be fitted (a site has one scan, a covariate follows from the site) the study stays as it is,
+        and a note says why. Raises InputError for a covariate that is not known, in some scan or at all.
         """
         kept = self._covariates(keep) or {}
         continuous = tuple(name for name, column in kept.items() if column.dtype.kind == "f")
@@ -196,7 +238,13 @@ class Study:
         def combat() -> ComBat:
             return ComBat(reference_batch, shrinkage, continuous=continuous, categorical=categorical)
 
-        return self.with_harmonizer(name, combat, keep, logarithms)
+        try:
+            if len(self.sites) < 2:
+                raise InputError("all scans are of one site")
+            return self.with_harmonizer(name, combat, keep, logarithms)
+        except InputError as error:
+            what = f"{name} that keeps {' and '.join(keep)}" if keep else name
+            return dataclasses.replace(self, notes=(*self.notes, f"without {what}: {error}"))
 
     def with_harmonizer(
         self, name: str, harmonizer: Callable[[], object], keep: Sequence[str] = (), logarithms: bool = False
@@ -214,7 +262,8 @@ class Study:
                 return InLogarithms(harmonizer(), skewed)
 
         known = () if covariates is None else (covariates,)
-        names = {"feature_names": self.features} if isinstance(harmonizer(), ComBat | CovBat) else {}
+        takes_names = "feature_names" in inspect.signature(harmonizer().fit).parameters
+        names = {"feature_names": self.features} if takes_names else {}
         arms, derived, notes = dict(self.arms), dict(self.derived), list(self.notes)
         for source in [arm for arm in self.arms if arm not in self.derived]:
             arm, fitted = f"{source}, {name}", make()
@@ -246,7 +295,25 @@ class Study:
         if unknown:
             have = ", ".join(self.covariates) or "none"
             raise InputError(f"the manifest has no column {', '.join(unknown)}; it has: {have}")
+        for name in names:
+            self._check_covariate(name)
         return {name: self.covariates[name] for name in names} or None
+
+    def _check_covariate(self, name: str) -> None:
+        """Raise InputError where cells are empty, or where most are numbers and some are not: a slip, no category."""
+        column = self.covariates[name]
+        cells = list(zip(self.cases, column.astype(str).tolist(), strict=True))
+        empty = [case for case, cell in cells if cell in ("", "nan")]
+        if empty:
+            raise InputError(f"column '{name}' is to be kept, but it is empty for {some(empty)}; fill it in")
+        words = [(case, cell) for case, cell in cells if not _is_number(cell)]
+        if words and 2 * len(words) < len(cells):
+            named = ", ".join(f"'{cell}' of case '{case}'" for case, cell in words[:_MOST_CELLS])
+            more = f" and {len(words) - _MOST_CELLS} more" if len(words) > _MOST_CELLS else ""
+            raise InputError(
+                f"column '{name}' is to be kept and holds numbers, but not {named}{more}; write numbers as 1.5, and "
+                "leave out scans for which it is not known"
+            )
 
 
 class InLogarithms:
@@ -271,58 +338,19 @@ class InLogarithms:
         return result
 
 
-def read_features(path: str | os.PathLike, manifest: Manifest) -> FeatureTable:
-    """A feature table in CSV: ours (case, label, structure, features), or any other with one row a case.
+def check_one_modality(manifest: Manifest) -> None:
+    """Raise InputError for scans of several modalities: their features, and their noise, are different things."""
+    found = sorted({entry.modality.value for entry in manifest.entries if entry.modality})
+    if len(found) > 1:
+        raise InputError(f"'{manifest.path}' has {' and '.join(found)} scans; choose one with --modality")
 
-    Of any other the column `case`, or else the first, holds the cases; its columns that are numbers throughout (empty
-    cells and a spreadsheet's error marks are missing values) are the features, apart from those that the manifest has,
-    and what else there is is left out. A file with tabs instead of commas is read as well.
-    Raises InputError for a file that cannot be read, a case with two rows, and where nothing is a feature.
-    """
-    path = Path(path)
+
+def _is_number(text: str) -> bool:
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the feature table {path} cannot be read ({getattr(error, 'strerror', error)})") from error
-    first = text.partition("\n")[0]
-    header, *lines = list(csv.reader(text.splitlines(), delimiter="\t" if "\t" in first else ",")) or [[]]
-    if tuple(header[: len(KEYS)]) == KEYS:
-        return FeatureTable.from_csv(path)
-    lines = [cells for cells in lines if any(cells)]
-    ragged = [number for number, cells in enumerate(lines, start=2) if len(cells) != len(header)]
-    if ragged or not lines:
-        what = f"line {ragged[0]} has another number of cells than the header" if ragged else "it has no rows"
-        raise InputError(f"the feature table {path} is damaged: {what}")
-    key = "case" if "case" in header else header[0]
-    columns = {name: [cells[i].strip() for cells in lines] for i, name in enumerate(header)}
-    cases = columns.pop(key)
-    twice = [case for case, count in Counter(cases).items() if count > 1]
-    if twice:
-        raise InputError(f"the feature table {path} has several rows for {_some(twice)}; give one row a case")
-    numbers = {name: _measurements(cells) for name, cells in columns.items() if name and name not in _taken(manifest)}
-    features = {name: column for name, column in numbers.items() if column is not None}
-    if not features:
-        raise InputError(f"the feature table {path} has no column of numbers beside '{key}' and the manifest's columns")
-    words = [name for name, column in numbers.items() if column is None]
-    notes = [f"columns of {path.name} that are not numbers, left out: {_some(words)}"] if words else []
-    rows = (
-        Row(case, BEFORE, ONLY, {name: column[i] for name, column in features.items()}) for i, case in enumerate(cases)
-    )
-    return FeatureTable(tuple(Column(name) for name in features), tuple(rows), {"notes": notes})
-
-
-def _taken(manifest: Manifest) -> set[str]:
-    return {*KNOWN, *manifest.column_names()}
-
-
-def _measurements(cells: Sequence[str]) -> np.ndarray | None:
-    """A column as numbers, NaN where a cell is empty or a spreadsheet's "#DIV/0!"; None where it holds words."""
-    try:
-        numbers = np.array([np.nan if not cell or cell[0] == "#" else float(cell) for cell in cells])
+        float(text)
     except ValueError:
-        return None
-    return numbers if np.isfinite(numbers).any() else None
+        return False
+    return True
 
 
 def _numbers(cells: Sequence[str]) -> np.ndarray:
@@ -361,6 +389,7 @@ def _class_in(name: str) -> str:
     return next((part for part in name.lower().split("_") if part in _CLASSES), "other")
 
 
-def _some(names: Sequence[str], shown: int = 8) -> str:
+def some(names: Sequence[str], shown: int = 8) -> str:
+    """Names in quotes, of many the first."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(f"'{name}'" for name in names[:shown]) + more

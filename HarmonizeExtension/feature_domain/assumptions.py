@@ -23,8 +23,8 @@ def small_batches(batch: Sequence[str], covariates: int = 0) -> tuple[str, ...]:
     small = [f"'{label}' ({count})" for label, count in zip(labels, counts, strict=True) if count < needed]
     if not small:
         return ()
-    why = f"{needed} scans that {covariates} covariates need" if covariates > 1 else f"{needed} scans"
-    return (f"batches with fewer than the {why}: {', '.join(small)}; their correction is uncertain",)
+    why = f"the {needed} scans that {covariates} covariates need" if covariates > 1 else f"{needed} scans"
+    return (f"batches with fewer than {why}: {', '.join(small)}; their correction is uncertain",)
 
 
 def confounded(

@@ -193,3 +193,46 @@ def test_the_corrected_t_is_smaller_than_the_naive_one():
     assert stats.t.sf(naive, 99) < 1e-6
     assert protocol.corrected_t(np.zeros(10), 0.2) == (0, 1)
     assert protocol.corrected_t(np.ones(10), 0.2)[1] == 0
+
+
+def noise_of_people(seed, people=20, scans=3):
+    """Features that are the person's own and say nothing of the outcome: (scans, features), outcome, person."""
+    rng = np.random.default_rng(seed)
+    person = np.repeat([f"p{i:02}" for i in range(people)], scans)
+    values = np.repeat(rng.normal(size=(people, 15)), scans, axis=0) + 0.05 * rng.normal(size=(people * scans, 15))
+    return values, np.repeat(rng.permutation(people) < people // 2, scans), person
+
+
+def test_a_person_with_several_scans_is_not_known_again():
+    split, leaking = [], []
+    for seed in range(6):
+        values, outcome, person = noise_of_people(seed)
+        arms = {"as they are": unharmonized(values)}
+        rng = np.random.default_rng(seed)
+        found = protocol.outcome_protocol(arms, outcome, rng, folds=10, patient=person)
+        split.append(found.arms["as they are"].mean_auc)
+        assert found.outcome.sum() == 10
+        assert found.arms["as they are"].probability.shape == (20,)
+        leaking.append(protocol.outcome_protocol(arms, outcome, rng, folds=10).arms["as they are"].mean_auc)
+    assert np.mean(leaking) > 0.95  # what splitting scans would have said of the same noise
+    assert np.mean(split) == pytest.approx(0.5, abs=0.12)
+
+
+def test_a_patient_has_one_outcome():
+    values, outcome, person = noise_of_people(0)
+    outcome[0] = ~outcome[0]
+    with pytest.raises(InputError, match="the outcome is the patient's"):
+        protocol.outcome_protocol({"a": unharmonized(values)}, outcome, np.random.default_rng(0), 2, patient=person)
+
+
+def test_an_arm_that_cannot_be_fitted_in_a_split_is_left_out_and_the_others_stay():
+    values, outcome, batch = patients(n=60)
+    rare = {"sex": np.where(np.arange(60) == 7, "other", np.where(np.arange(60) % 3 == 0, "F", "M"))}
+    arms = {
+        "as they are": unharmonized(values),
+        "combat": harmonized(values, batch, ComBat),
+        "combat, sex": harmonized(values, batch, lambda: ComBat(categorical=("sex",)), rare),
+    }
+    found = protocol.outcome_protocol(arms, outcome, np.random.default_rng(0), folds=20)
+    assert list(found.arms) == ["as they are", "combat"]
+    assert "covariate 'sex' has the category other" in found.left_out["combat, sex"]

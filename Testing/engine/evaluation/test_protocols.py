@@ -344,3 +344,42 @@ def test_reproducibility_says_what_does_not_fit(blurred):
     manifest = Manifest.read(write_manifest(folder / "m.csv", rows))
     with pytest.raises(InputError, match="no structure 'lung'"):
         protocols.run("reproducibility", manifest, rng(), structure="lung")
+
+
+def scanned_again(study, scans=3, noise=0.05):
+    """The study's scans, each several times, by the same person; the features are noise that is the person's own."""
+    generator = np.random.default_rng(0)
+    again = np.repeat(np.arange(len(study.cases)), scans)
+    values = np.repeat(generator.normal(size=(len(study.cases), len(FEATURES))), scans, axis=0)
+    values += noise * generator.normal(size=values.shape)
+    return dataclasses.replace(
+        study,
+        cases=tuple(f"{study.cases[i]}-{k}" for k, i in enumerate(again)),
+        site=study.site[again],
+        outcome=tuple(bool(i % 3 == 0) for i in again),
+        arms={"before": values},
+        derived={},
+        covariates={"person": np.array([f"person {i}" for i in again])},
+    )
+
+
+@pytest.mark.slow
+def test_noise_of_people_with_several_scans_predicts_neither_outcome_nor_site(tmp_path):
+    study = scanned_again(Study.of(*reversed(simulated(tmp_path)))).with_combat()
+    result = protocols.run("outcome", study, rng())
+    assert max(column(result.tables[0], "AUC").values()) < 0.7
+    assert any(note.startswith("60 patients (180 scans") for note in result.notes)
+    for control, spread in zip(
+        column(result.tables[0], "shuffled AUC").values(), column(result.tables[0], "sd").values(), strict=True
+    ):
+        assert abs(control - 0.5) < 0.1
+        assert spread < 0.15
+    site = protocols.run("site-prediction", study, rng())
+    assert max(column(site.tables[0], "AUC").values()) < 0.65
+
+
+def test_sites_of_too_few_people_are_left_out_where_people_are_split(tmp_path):
+    study = scanned_again(Study.of(*reversed(simulated(tmp_path, scans=5))))
+    few = study.of_scans(np.arange(len(study.cases)) < 39)  # of the last site three people, nine scans
+    result = protocols.run("site-prediction", few, rng())
+    assert any("fewer than 4 people: Siemens (3)" in note for note in result.notes)

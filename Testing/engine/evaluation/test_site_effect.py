@@ -178,3 +178,47 @@ def test_discrepancy_is_near_0_for_alike_clouds_and_sees_shift_and_scale():
     assert discrepancy(cloud(), cloud() + 1, rng, 99).p == 0.01
     assert discrepancy(cloud(), cloud() * 3, rng, 99).p == 0.01
     assert discrepancy(np.ones((5, 2)), np.ones((5, 2)), rng).p == 1
+
+
+def test_sites_are_not_told_apart_by_people_who_were_scanned_several_times():
+    found, leaking = [], []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        person, site = np.repeat(np.arange(24), 4), np.repeat(["a", "b"], 48)
+        values = np.repeat(rng.normal(size=(24, 20)), 4, axis=0) + 0.05 * rng.normal(size=(96, 20))
+        found.append(site_prediction(unharmonized(values), site, rng, person=person).auc)
+        leaking.append(site_prediction(unharmonized(values), site, rng).auc)
+    assert np.mean(leaking) > 0.95
+    assert np.mean(found) == pytest.approx(0.5, abs=0.12)
+
+
+def test_people_who_were_scanned_at_every_site_stay_in_one_fold():
+    rng = np.random.default_rng(0)
+    person, site = np.tile(np.arange(20), 3), np.repeat(["a", "b", "c"], 20)
+    values = rng.normal(size=(20, 6))[person] + 3.0 * (site == "c")[:, None]
+    folds = []
+
+    def arm(train, test):
+        folds.append((set(person[train]), set(person[test])))
+        return values[train], values[test]
+
+    assert site_prediction(arm, site, rng, person=person).by_site["c"] > 0.95
+    assert all(not known & new for known, new in folds)
+    assert {one for _, new in folds for one in new} == set(range(20))
+
+
+def test_discrepancy_takes_people_for_independent_not_their_scans():
+    p, naive = [], []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        person = np.repeat(np.arange(20), 5)
+        values = np.repeat(rng.normal(size=(20, 5)), 5, axis=0) + 0.1 * rng.normal(size=(100, 5))
+        of = person[:50], person[50:]
+        p.append(discrepancy(values[:50], values[50:], rng, 99, of).p)
+        naive.append(discrepancy(values[:50], values[50:], rng, 99).p)
+    assert np.mean(np.array(naive) < 0.05) > 0.5
+    assert np.mean(np.array(p) < 0.05) < 0.2
+    # The same people on both sides: what one of them adds is seen though people differ much more.
+    rng = np.random.default_rng(0)
+    cloud = 5 * rng.normal(size=(15, 5))
+    assert discrepancy(cloud, cloud + 2, rng, 199, (np.arange(15), np.arange(15))).p < 0.02

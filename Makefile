@@ -30,9 +30,15 @@ $(VENV)/ready: pyproject.toml
 
 # The pictures of the README: the panel as the tests leave it, the report as a browser shows it (needs chromium).
 pictures: demo
-	HARMONIZE_PICTURES=Resources/Pictures $(RUN) -m pytest -q Testing/gui/test_panel.py
+	HARMONIZE_PICTURES=Resources/Pictures $(RUN) -m pytest -q Testing/gui -k picture
 	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1250,1080 \
 		--screenshot=Resources/Pictures/report.png "file://$(CURDIR)/demo/report.html"
+	rm -rf demo/study demo/cohort
+	$(VENV)/bin/harmonize phantom brain --people 12 --scanners "Siemens 3T" "GE 1.5T" --spacing 2 --seed 3 --out demo/study
+	cd demo && ../$(VENV)/bin/harmonize cohort study/manifest.csv --method histogram-matching \
+		--target study/person_001/Siemens_3T.nii.gz --measure "white matter" --processes 2 --out cohort
+	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1250,1180 \
+		--screenshot=Resources/Pictures/cohort_report.png "file://$(CURDIR)/demo/cohort/report.html"
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info

@@ -85,8 +85,9 @@ def outcome_arms_protocol(study: Study, rng: np.random.Generator, progress: Prog
             f"'{arm}' is left out: it cannot be fitted in every split, since {why}"
             for arm, why in result.left_out.items()
         ),
-        f"{len(result.outcome)} patients{scans}, {int(result.outcome.sum())} with the outcome; {int(use.sum())} of {len(use)} features "
-        "(known in every scan, and not constant); ComBat fitted in the training part of each split.",
+        f"{len(result.outcome)} patients{scans}, {int(result.outcome.sum())} with the outcome; {int(use.sum())} of "
+        f"{len(use)} features (known in every scan, and not constant); ComBat fitted in the training part of each "
+        "split.",
         "Whether an arm is better, the p-values say: DeLong's of each patient's mean test probability, and a t-test "
         "corrected for splits that share patients (Nadeau and Bengio 2003). The interval of the mean over splits, as "
         "the paper gives it, is narrower than what new patients will show.",

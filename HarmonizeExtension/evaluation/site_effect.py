@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Mapping
 
@@ -11,7 +12,7 @@ from scipy import stats
 
 from ..errors import InputError
 
-MINIMUM_SCANS = 3  # of a scanner, below which no test can find anything
+SMALLEST_SCANNER = 3  # scans; of fewer the spread, which Welch's test rests on, is hardly known
 
 
 def differing_share(values: Mapping[str, np.ndarray], alpha: float = 0.05) -> dict[str, float]:
@@ -20,7 +21,8 @@ def differing_share(values: Mapping[str, np.ndarray], alpha: float = 0.05) -> di
     values: by scanner, one row a scan and one column a feature (scans, features), the same features for each.
     A feature differs where the two-sided two-sample Kolmogorov-Smirnov test of this scanner's values against those of
     all the others gives p < alpha, not corrected for multiple testing; so `alpha` itself is expected where scanners
-    are alike. Features that are not finite somewhere are left out.
+    are alike; NaN for a scanner with so few scans that the test cannot give such a p. Features that are not finite
+    somewhere are left out.
     Source: Fatania et al., Phys Imaging Radiat Oncol 2022, section 2.4 (the paper reports the mean over scanners).
     """
     return site_effect(values, alpha).ks_share
@@ -32,6 +34,8 @@ class SiteEffect:
 
     scanners: names; features: indices of the features that were tested (those finite in every scan).
     ks_p, welch_p: (scanners, features) p-values of the two-sided Kolmogorov-Smirnov and Welch's t test.
+    ks_least_p: (scanners,), what the Kolmogorov-Smirnov test gives where a scanner's values lie all apart from the
+    others: where that is not below alpha no feature could differ, and the share does not exist (NaN), corrected or not.
     alpha: below which a feature differs.
     """
 
@@ -39,12 +43,13 @@ class SiteEffect:
     features: np.ndarray
     ks_p: np.ndarray
     welch_p: np.ndarray
+    ks_least_p: np.ndarray
     alpha: float
 
     @property
     def ks_share(self) -> dict[str, float]:
         """Share of features whose distribution differs, by scanner, as the paper counts: no correction."""
-        return self._shares(self.ks_p)
+        return self._ks_shares(self.ks_p)
 
     @property
     def welch_share(self) -> dict[str, float]:
@@ -54,12 +59,17 @@ class SiteEffect:
     @property
     def ks_share_corrected(self) -> dict[str, float]:
         """As `ks_share`, with the false discovery rate of each scanner's features held at alpha."""
-        return self._shares(np.apply_along_axis(benjamini_hochberg, 1, self.ks_p))
+        return self._ks_shares(np.apply_along_axis(benjamini_hochberg, 1, self.ks_p))
 
     @property
     def welch_share_corrected(self) -> dict[str, float]:
         """As `welch_share`, with the false discovery rate of each scanner's features held at alpha."""
         return self._shares(np.apply_along_axis(benjamini_hochberg, 1, self.welch_p))
+
+    def _ks_shares(self, p: np.ndarray) -> dict[str, float]:
+        possible = zip(self.scanners, self.ks_least_p < self.alpha, strict=True)
+        shares = self._shares(p)
+        return {name: shares[name] if reached else float("nan") for name, reached in possible}
 
     def _shares(self, p: np.ndarray) -> dict[str, float]:
         return {name: float(np.mean(row < self.alpha)) for name, row in zip(self.scanners, p, strict=True)}
@@ -72,11 +82,11 @@ def site_effect(values: Mapping[str, np.ndarray], alpha: float = 0.05) -> SiteEf
     scanner with fewer than three scans, and where no feature is finite in every scan.
     """
     values = {name: np.asarray(rows, dtype=float) for name, rows in values.items()}
-    small = [name for name, rows in values.items() if len(rows) < MINIMUM_SCANS]
+    small = [name for name, rows in values.items() if len(rows) < SMALLEST_SCANNER]
     if len(values) < 2 or small:
         raise InputError(
             f"{len(values)} scanners, too few scans of {', '.join(small) or 'none'}; "
-            f"give at least two scanners with {MINIMUM_SCANS} scans each"
+            f"give at least two scanners with {SMALLEST_SCANNER} scans each"
         )
     finite = np.flatnonzero(np.all([np.isfinite(rows).all(axis=0) for rows in values.values()], axis=0))
     if not len(finite):
@@ -89,7 +99,10 @@ def site_effect(values: Mapping[str, np.ndarray], alpha: float = 0.05) -> SiteEf
             warnings.filterwarnings("ignore", "ks_2samp: Exact calculation unsuccessful", RuntimeWarning)
             ks_p.append(stats.ks_2samp(own, rest, axis=0).pvalue)
         welch_p.append(_welch_p(own, rest))
-    return SiteEffect(tuple(values), finite, np.array(ks_p), np.array(welch_p), alpha)
+    scans = sum(map(len, values.values()))
+    # Of all orders of the values, two have one group before the other.
+    least = np.array([2 / math.comb(scans, len(rows)) for rows in values.values()])
+    return SiteEffect(tuple(values), finite, np.array(ks_p), np.array(welch_p), least, alpha)
 
 
 def _welch_p(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from ..progress import CancelCheck, Progress, stop_if
 from . import figures
 from .overlap import OverlapGain, overlap_coefficient, overlap_gain
 from .results import Answer, Table
-from .site_effect import site_effect, variance_explained
+from .site_effect import SiteEffect, site_effect, variance_explained
 from .site_prediction import discrepancy, site_prediction
 from .study import Study
 
@@ -36,7 +37,7 @@ def site_effect_protocol(study: Study, rng: np.random.Generator, progress: Progr
         shares = (effect.ks_share, effect.ks_share_corrected, effect.welch_share, effect.welch_share_corrected)
         explained[arm] = 100 * variance_explained(study.arms[arm][:, use], study.site)
         ks_p[arm], ks_share[arm] = effect.ks_p.ravel(), np.array([100 * effect.ks_share[name] for name in study.sites])
-        means = (100 * float(np.mean(list(share.values()))) for share in shares)
+        means = (100 * _mean_of_known(share.values()) for share in shares)
         summary.append((arm, *means, float(np.nanmean(explained[arm]))))
         by_scanner += [
             (arm, name, int(np.sum(study.site == name)), *(100 * share[name] for share in shares))
@@ -73,6 +74,8 @@ def site_effect_protocol(study: Study, rng: np.random.Generator, progress: Progr
     notes = (
         f"KS (Kolmogorov-Smirnov) compares the distribution of each feature, Welch's t-test its mean; a feature counts "
         f"where p < {ALPHA:g}. BH (Benjamini-Hochberg) corrects for testing many features.",
+        *_out_of_reach(study, effect),
+        *_clustered(study),
         _tested(use),
         *_whole_table(study),
     )
@@ -138,6 +141,7 @@ def overlap_protocol(study: Study, rng: np.random.Generator, progress: Progress,
         f"Overlap is the area that the distributions of two sites share. Alike sites with as few scans have about "
         f"{alike:.0f} %, not 100.",
         "Wilcoxon's p takes the features of a class for independent, which they are not; it needs six of them.",
+        *_clustered(study),
         _tested(use),
         *_whole_table(study),
     )
@@ -217,12 +221,34 @@ def site_prediction_protocol(
 
 def _check_sites(study: Study) -> None:
     if len(study.sites) < 2:
-        alone = f"'{study.sites[0]}'" if study.sites and study.sites[0] else "no site"
+        alone = f"'{study.sites[0]}'" if study.sites[0] else "no site"
         raise InputError(
             f"sites are compared, and the {len(study.cases)} scans that can be used are of {alone}; give two sites or "
-            "more in the column 'site' of the manifest"
+            "more in the column 'site' of the manifest, each with scans enough"
             + "".join(f" ({note})" for note in study.notes if note.startswith("left out"))
         )
+
+
+def _mean_of_known(shares: Iterable[float]) -> float:
+    """The mean of those that are no NaN; NaN where all are."""
+    known = [share for share in shares if not np.isnan(share)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def _out_of_reach(study: Study, effect: SiteEffect) -> tuple[str, ...]:
+    """A sentence on the sites of which the Kolmogorov-Smirnov test cannot say that they differ, whatever the data."""
+    small = [name for name, p in zip(effect.scanners, effect.ks_least_p, strict=True) if p >= ALPHA]
+    if not small:
+        return ()
+    counts = ", ".join(f"{name} ({np.sum(study.site == name)} scans)" for name in small)
+    return (f"KS cannot reach p < {ALPHA:g} with as few scans as of {counts}, whatever they hold: no share there.",)
+
+
+def _clustered(study: Study) -> tuple[str, ...]:
+    """A sentence where a site has several scans of a person, which tests of scans do not know."""
+    if sum(study.people_by_site().values()) == len(study.cases):
+        return ()
+    return ("Several scans of one person count as those of several people here: differences seem surer than they are.",)
 
 
 def _whole_table(study: Study) -> tuple[str, ...]:

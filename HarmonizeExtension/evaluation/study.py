@@ -25,7 +25,7 @@ from ..radiomics.table import FeatureTable
 from .arms import Arm, harmonized, unharmonized
 
 BEFORE, AFTER = "before", "after"
-# Columns of the manifest that say which scans are of one person, the first that there is: outcomes and splits follow it.
+# Columns of the manifest that say which scans are of one person, in the order in which they are looked for.
 PERSON = ("person", "patient", "repeat")
 _CLASSES = ("shape", "firstorder", "glcm", "glrlm", "glszm", "gldm", "ngtdm")
 _MOST_CELLS = 5  # named in an error
@@ -67,10 +67,10 @@ class Study:
     def of(cls, table: FeatureTable, manifest: Manifest, structure: str = "") -> Study:
         """The features of `structure` (needed where the table has several) of the manifest's cases, an arm a label.
 
-        Cases without a row for every label, or without any value in one, are left out and named in `notes`. Shape is left out: it is that of the
-        contour, whatever the scanner, and ComBat would change it (the papers leave it out too). Without sites in the
-        manifest all scans are of one site without a name. Raises InputError for an unknown structure, for scans of
-        several modalities and where no case is left.
+        Cases without a row for every label, or without any value in one, are left out and named in `notes`. Shape is
+        left out: it is that of the contour, whatever the scanner, and ComBat would change it (the papers leave it out
+        too). Without sites in the manifest all scans are of one site without a name. Raises InputError for an unknown
+        structure, for scans of several modalities and where no case is left.
         """
         check_one_modality(manifest)
         structure = _one_structure(table, structure)

@@ -383,3 +383,49 @@ def test_sites_of_too_few_people_are_left_out_where_people_are_split(tmp_path):
     few = study.of_scans(np.arange(len(study.cases)) < 39)  # of the last site three people, nine scans
     result = protocols.run("site-prediction", few, rng())
     assert any("fewer than 4 people: Siemens (3)" in note for note in result.notes)
+
+
+def test_sites_too_small_for_the_ks_test_have_a_dash_and_a_reason(tmp_path):
+    study = Study.of(*reversed(simulated(tmp_path, scans=3)))
+    two = study.of_scans(study.site != "Philips")
+    result = protocols.run("site-effect", two, rng())
+    assert np.isnan(column(result.tables[0], "KS (%)")["before"])
+    assert column(result.tables[0], "Welch (%)")["before"] >= 0
+    assert any("KS cannot reach p < 0.05" in note and "GE (3 scans)" in note for note in result.notes)
+    result.write(tmp_path / "out")
+    all_three = protocols.run("site-effect", study, rng())  # 3 against 6: the least p is 2 / 84
+    assert column(all_three.tables[0], "KS (%)")["before"] >= 0
+    assert not any("cannot reach" in note for note in all_three.notes)
+
+
+def test_several_scans_of_a_person_at_a_site_are_spoken_of(tmp_path):
+    study = scanned_again(Study.of(*reversed(simulated(tmp_path, scans=5))))
+    assert any("several people" in note for note in protocols.run("site-effect", study, rng()).notes)
+
+
+def test_sites_that_are_too_small_are_the_reason_not_the_outcome(study):
+    tiny = study.of_scans(np.arange(len(study.cases)) % 4 == 0)
+    with pytest.raises(InputError, match=r"no site has 10 scans .*: GE \(5\), Philips \(5\), Siemens \(5\)"):
+        protocols.run("outcome", tiny, rng())
+    with pytest.raises(InputError, match="no site has 3 scans"):
+        protocols.run("site-effect", study.of_scans(np.arange(60) % 20 < 2), rng())
+
+
+def test_a_site_is_counted_after_scans_without_outcome_are_left_out(study):
+    outcome = tuple(known if k < 42 else None for k, known in enumerate(study.outcome))  # Siemens is the last
+    chosen = protocols.protocol("outcome").usable(dataclasses.replace(study, outcome=outcome))
+    assert chosen.sites == ("GE", "Philips")
+    assert any("outcome not known: 18 scans" in note for note in chosen.notes)
+    assert any("Siemens (2)" in note for note in chosen.notes)
+
+
+@pytest.mark.slow
+def test_a_covariate_with_a_rare_category_costs_only_its_arm(tmp_path):
+    study = Study.of(*reversed(simulated(tmp_path)))
+    centre = np.where(np.arange(60) == 3, "rare", np.where(np.arange(60) % 2, "a", "b"))
+    study = dataclasses.replace(study, covariates={"centre": centre})
+    study = study.with_combat().with_combat("ComBat with centre", keep=("centre",))
+    for name in ("outcome", "site-prediction"):
+        result = protocols.run(name, study, rng())
+        assert [row[0] for row in result.tables[0].rows] == ["before", "after", "before, ComBat", "after, ComBat"]
+        assert any("'before, ComBat with centre' is left out" in note and "'centre'" in note for note in result.notes)

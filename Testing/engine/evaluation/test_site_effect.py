@@ -222,3 +222,16 @@ def test_discrepancy_takes_people_for_independent_not_their_scans():
     rng = np.random.default_rng(0)
     cloud = 5 * rng.normal(size=(15, 5))
     assert discrepancy(cloud, cloud + 2, rng, 199, (np.arange(15), np.arange(15))).p < 0.02
+
+
+def test_what_the_ks_test_cannot_reach_has_no_share():
+    """Of 3 scans against 3 the least p is 0.1, of 4 against 4 it is 0.029, however far apart they are."""
+    apart = lambda n: {"a": np.arange(4.0 * n).reshape(n, 4), "b": 1e6 + np.arange(4.0 * n).reshape(n, 4)}  # noqa: E731
+    three, four = site_effect(apart(3)), site_effect(apart(4))
+    assert np.allclose(three.ks_p, three.ks_least_p[:, None])
+    assert np.allclose(four.ks_p, four.ks_least_p[:, None])
+    assert np.isnan([*three.ks_share.values(), *three.ks_share_corrected.values()]).all()
+    assert set(three.welch_share.values()) == {1.0}
+    assert set(four.ks_share.values()) == set(four.ks_share_corrected.values()) == {1.0}
+    wide = site_effect(apart(3), alpha=0.11)
+    assert set(wide.ks_share.values()) == {1.0}

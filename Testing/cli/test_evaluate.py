@@ -57,6 +57,10 @@ def test_a_plain_table_is_evaluated(cohort, tmp_path):
         (("site-effect", "manifest.csv", "--keep", "weight"), "no column weight"),
         (("liver-noise", "manifest.csv"), "no column 'image'"),
         (("site-effect", "manifest.csv", "--features", "manifest.csv"), "no column of numbers"),
+        (("nonsense", "manifest.csv"), "mri-benchmark"),
+        (("liver-noise", "manifest.csv", "--keep", "age"), "--keep has no part in 'liver-noise'"),
+        (("image-quality", "manifest.csv", "--logarithms"), "--logarithms has no part"),
+        (("site-effect", "manifest.csv", "--people", "3"), "--people has no part in 'site-effect'"),
     ],
 )
 def test_what_does_not_fit_is_said_in_a_sentence(cohort, arguments, reason, monkeypatch):
@@ -66,6 +70,24 @@ def test_what_does_not_fit_is_said_in_a_sentence(cohort, arguments, reason, monk
     assert run.returncode == 2
     assert reason in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_options_of_scans_have_no_part_in_the_benchmark():
+    run = harmonize("evaluate", "mri-benchmark", "--keep", "age")
+    assert run.returncode == 2
+    assert "--keep has no part in 'mri-benchmark'" in run.stderr
+
+
+def test_a_covariate_that_is_the_site_costs_combat_only(cohort, tmp_path):
+    lines = (cohort / "manifest.csv").read_text().splitlines()
+    lines = [f"{line},{'centre' if i == 0 else line.split(',')[1]}" for i, line in enumerate(lines)]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    given = ("--features", cohort / "features.csv", "--keep", "centre", "--json")
+    run = harmonize("evaluate", "site-effect", tmp_path / "manifest.csv", *given)
+    assert run.returncode == 0, run.stderr
+    answer = json.loads(run.stdout)
+    assert [row[0] for row in answer["tables"][0]["rows"]] == ["before", "after"]
+    assert any(note.startswith("without ComBat that keeps centre") for note in answer["notes"])
 
 
 def image_of(array, path):

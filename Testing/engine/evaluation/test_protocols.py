@@ -260,6 +260,15 @@ def test_image_quality_says_what_does_not_fit(images):
         Manifest.read(write_manifest(folder / "m.csv", outside))
 
 
+def test_images_of_several_modalities_are_not_compared(images):
+    folder, rows = images
+    mixed = [{**row, "modality": "CT" if i else "PET", "units": ""} for i, row in enumerate(rows)]
+    manifest = Manifest.read(write_manifest(folder / "m.csv", mixed))
+    for name in ("image-quality", "liver-noise"):
+        with pytest.raises(InputError, match="CT and PET scans; choose one with --modality"):
+            protocols.run(name, manifest, rng())
+
+
 def test_liver_noise_is_compared_between_sites_and_arms(images):
     folder, rows = images
     image_of(np.pad(np.ones((3, 3, 3)), ((0, 21),) * 3), folder / "P2_liver.nii.gz")  # no sphere fits

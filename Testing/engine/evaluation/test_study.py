@@ -172,3 +172,57 @@ def test_tables_that_cannot_be_used_say_why(tmp_path, text, reason):
         read_features(table, manifest)
     with pytest.raises(InputError, match="cannot be read"):
         read_features(tmp_path / "nothing.csv", manifest)
+
+
+def test_combat_that_cannot_be_fitted_leaves_the_study_and_says_so(study):
+    doubled = dataclasses.replace(study, covariates={"scanner": study.site, "one": np.full(60, "x")})
+    found = doubled.with_combat(keep=("scanner",))
+    assert list(found.arms) == ["before", "after"]
+    assert any(note.startswith("without ComBat that keeps scanner: the covariates follow") for note in found.notes)
+    assert any("batch 'Siemens' has one scan" in n for n in study.of_scans(np.arange(60) < 41).with_combat().notes)
+    assert any("one site" in note for note in study.of_scans(study.site == "GE").with_combat().notes)
+    assert any("the same in every scan" in note for note in doubled.with_combat(keep=("one",)).notes)
+
+
+@pytest.mark.parametrize("slip", ["1,5", "n/a", "6O"])
+def test_a_slip_in_a_column_of_numbers_is_no_category(tmp_path, slip):
+    _, table = simulated(tmp_path)
+    text = (tmp_path / "manifest.csv").read_text().splitlines()
+    cells = text[5].split(",")
+    cells[3] = f'"{slip}"'
+    (tmp_path / "manifest.csv").write_text("\n".join([*text[:5], ",".join(cells), *text[6:]]))
+    study = Study.of(table, Manifest.read(tmp_path / "manifest.csv", images=False))
+    with pytest.raises(InputError, match=rf"'age' is to be kept and holds numbers, but not '{slip}' of case 'GE-4'"):
+        study.with_combat(keep=("age",))
+    assert "before, ComBat" in study.with_combat(keep=("sex",)).arms  # what is not kept may hold anything
+
+
+def test_an_empty_cell_of_a_kept_column_is_named(study):
+    age = study.covariates["age"].copy()
+    age[7] = np.nan
+    with pytest.raises(InputError, match="empty for 'GE-7'"):
+        dataclasses.replace(study, covariates={"age": age}).with_combat(keep=("age",))
+
+
+def test_scans_of_several_modalities_are_no_study(tmp_path):
+    _, table = simulated(tmp_path)
+    lines = [{"case": f"GE-{i}", "site": "GE", "modality": "MR" if i else "CT"} for i in range(20)]
+    mixed = Manifest.read(write_manifest(tmp_path / "mixed.csv", lines), images=False)
+    with pytest.raises(InputError, match="CT and MR scans; choose one with --modality"):
+        Study.of(table, mixed)
+
+
+def test_a_person_is_named_by_the_first_column_that_there_is(study):
+    assert study.person.tolist() == list(study.cases)
+    named = np.array([f"p{i // 2}" for i in range(60)])
+    named[3] = ""
+    found = dataclasses.replace(study, covariates={"repeat": np.full(60, "x"), "patient": named})
+    assert len(set(found.person)) == 31
+    assert found.person[2] != found.person[3]
+    assert found.people_by_site() == {"GE": 11, "Philips": 10, "Siemens": 10}
+
+
+def test_the_outcome_is_a_persons(study):
+    both = dataclasses.replace(study, covariates={"person": np.repeat([f"p{i}" for i in range(30)], 2)})
+    with pytest.raises(InputError, match=r"the outcome is that of a person, and 'p0', .* has scans with 1 and with 0"):
+        both.with_outcome()

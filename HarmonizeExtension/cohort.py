@@ -296,8 +296,11 @@ def _check_units(manifest: Manifest) -> None:
 def _plan(recipe: Recipe) -> dict[str, object]:
     """What is about to be done, as JSON keeps it; files by their content, wherever they lie."""
     plan = {"version": __version__, **recipe.to_json()}
-    for name in ("target", "settings"):
-        contents = [fingerprint(Path(part.strip())) for part in (plan[name] or "").split(",") if part.strip()]
+    for name, parts in (
+        ("target", catalogue.scan_and_segmentation(recipe.target or "")),
+        ("settings", [recipe.settings]),
+    ):
+        contents = [fingerprint(Path(part)) for part in parts if part]
         if any(contents):
             plan[name] = contents
     return json.loads(json.dumps(plan))

@@ -108,7 +108,9 @@ class Recipe:
 
     def with_whole_paths(self) -> Recipe:
         """The same, for a process that runs elsewhere: files that are named relative to this place, by whole paths."""
-        target = ",".join(_whole(part) for part in self.target.split(",")) if self.target else self.target
+        parts = [part for part in catalogue.scan_and_segmentation(self.target or "") if part]
+        whole = [_whole(part) for part in parts]
+        target = self.target if whole == parts else ",".join(whole)  # what is no path stays as it was typed
         return dataclasses.replace(self, target=target, settings=self.settings and _whole(self.settings))
 
     def to_json(self) -> Mapping[str, object]:

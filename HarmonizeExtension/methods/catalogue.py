@@ -59,7 +59,7 @@ def target_from_text(card: MethodCard, text: str, modality: Modality, units: str
     """
     if card.target is TargetKind.MODEL:
         return Path(text)
-    volume, segmentation = (text, "") if Path(text).exists() else (part.strip() for part in text.partition(",")[::2])
+    volume, segmentation = scan_and_segmentation(text)
     if card.target is TargetKind.SCAN or (
         card.target in (TargetKind.KERNEL, TargetKind.RESOLUTION, TargetKind.PROTOCOL) and Path(volume).exists()
     ):
@@ -79,6 +79,17 @@ def target_from_text(card: MethodCard, text: str, modality: Modality, units: str
     if card.target is TargetKind.PROTOCOL:
         return ProtocolTarget.from_text(text)
     return text
+
+
+def scan_and_segmentation(text: str) -> tuple[str, str]:
+    """A reference scan and, behind a comma, its segmentation or nothing; a comma may be part of either path."""
+    commas = [at for at, letter in enumerate(text) if letter == ","]
+    for at in (len(text), *commas):
+        volume, segmentation = text[:at].strip(), text[at + 1 :].strip()
+        if volume and Path(volume).exists():
+            return volume, segmentation
+    volume, _, segmentation = text.partition(",")
+    return volume.strip(), segmentation.strip()
 
 
 def dicom_says(path: str | Path) -> bool:

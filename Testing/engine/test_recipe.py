@@ -1,5 +1,7 @@
 """A recipe gives structures their roles, or says which one a scan lacks."""
 
+import shutil
+
 import pytest
 
 from Testing.engine.scans import head
@@ -72,3 +74,17 @@ def test_the_acquisition_is_that_of_the_file_and_else_what_is_said(folder):
 def test_what_does_not_fit_is_known_before_the_work(folder, recipe, words):
     with pytest.raises(InputError, match=words):
         recipe.check_modality(Modality.MR, "head")
+
+
+def test_paths_become_whole_and_other_targets_stay(folder, tmp_path, monkeypatch):
+    place = tmp_path / "with, comma"
+    shutil.copytree(folder, place)
+    monkeypatch.chdir(place)
+    recipe = Recipe("histogram-matching", "head.nii.gz,GTV.nii.gz").with_whole_paths()
+    monkeypatch.chdir(tmp_path)
+    assert recipe.target == f"{place / 'head.nii.gz'},{place / 'GTV.nii.gz'}"
+    recipe.check_modality(Modality.MR, "head")  # the comma of the folder is not the one between the files
+    for target in (None, "soft", "8", "Siemens 3T", "TR=2300, TI=900"):
+        assert Recipe("zscore", target).with_whole_paths().target == target
+    (tmp_path / "model").mkdir()
+    assert Recipe("harmonae", "model#GE 3T").with_whole_paths().target == f"{tmp_path / 'model'}#GE 3T"

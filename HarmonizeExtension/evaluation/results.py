@@ -29,7 +29,8 @@ class Table:
         """The table as aligned lines under its title; of a long one the head."""
         cells = [list(self.header), *([_shown(cell) for cell in row] for row in self.rows[:_MOST_LINES])]
         widths = [max(len(row[i]) for row in cells) for i in range(len(self.header))]
-        right = [any(isinstance(row[i], int | float) for row in self.rows) for i in range(len(self.header))]
+        numbers = (int, float, type(None))  # None as `as_dict` has it for NaN
+        right = [any(isinstance(row[i], numbers) for row in self.rows) for i in range(len(self.header))]
         lines = [
             "  ".join(
                 cell.rjust(width) if at_right else cell.ljust(width)

@@ -55,14 +55,16 @@ def site_effect_protocol(study: Study, rng: np.random.Generator, progress: Progr
         ),
         Table("site-effect-by-scanner", "The same by scanner", ("arm", "site", "scans", *columns), tuple(by_scanner)),
     )
-    drawn = {
-        "site-effect-shares": figures.bars(
+    drawn = {}
+    if np.isfinite(list(ks_share.values())).any():
+        drawn["site-effect-shares"] = figures.bars(
             "Features that differ from all other scanners",
             study.sites,
             ks_share,
             "features with KS p < 0.05 (%)",
             (100 * ALPHA, "expected by chance"),
-        ),
+        )
+    drawn |= {
         "site-effect-p-values": figures.ecdf("p-values of the Kolmogorov-Smirnov tests", ks_p, ALPHA),
         "site-effect-variance": figures.violin(
             "How much of each feature lies between the sites",

@@ -204,10 +204,7 @@ class _Whole:
 def _run_case(entry: Entry, recipe: Recipe, place: Path, progress: Progress, cancelled: CancelCheck) -> None:
     """One case, in a worker: from its files to its folder. OutputError and Cancelled are raised, all else recorded."""
     try:
-        scan = recipe.read(
-            entry.image, list(entry.segmentation) or None, entry.modality, entry.units or None, entry.case,
-            entry.structure or None, entry.acquisition,
-        )  # fmt: skip
+        scan = recipe.with_roles(entry.scan())
         result = recipe.run(scan, progress, cancelled)
     except (OutputError, Cancelled):
         raise

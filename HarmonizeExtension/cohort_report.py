@@ -21,6 +21,7 @@ from .errors import InputError, OutputError
 from .evaluation import protocols
 from .evaluation.figures import Figure, Series, draw
 from .evaluation.results import ProtocolResult, Table
+from .evaluation.site_effect import SMALLEST_SCANNER
 from .evaluation.study import Study
 from .files.manifest import Manifest
 from .files.writing import replacing, replacing_together, write_json, write_text
@@ -30,7 +31,6 @@ from .progress import CancelCheck, Progress, never, silent, stop_if
 MANIFEST, CASES_TABLE, FEATURES, EVALUATION = "manifest.csv", "cases.csv", "features.csv", "evaluation"
 EVALUATIONS = "evaluation.json"
 SEED = 0  # of the splits, so that a report made again is the same
-MINIMUM_SCANS = 3  # of a site, below which nothing can be said of it
 _PROTOCOLS = ("site-effect", "overlap", "site-prediction", "outcome")
 _MOST_STRUCTURES = 6  # evaluated in the report; `harmonize evaluate` takes any
 _MOST_PREVIEWS = 24
@@ -78,9 +78,9 @@ def evaluate(
 def _evaluate(cohort: Cohort, structure: str, keep: Sequence[str], cancelled: CancelCheck) -> Evaluation:
     results, notes = [], []
     try:
-        study = Study.of(cohort.features, cohort.manifest, structure).with_sites_of(MINIMUM_SCANS)
+        study = Study.of(cohort.features, cohort.manifest, structure).with_sites_of(SMALLEST_SCANNER)
         if len(study.sites) < 2:
-            raise InputError(f"fewer than two sites have {MINIMUM_SCANS} scans with '{structure}'")
+            raise InputError(f"fewer than two sites have {SMALLEST_SCANNER} scans with '{structure}'")
     except InputError as error:
         return Evaluation(structure, (), (str(error),))
     try:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from . import case
-from .errors import InputError
-from .files.reading import read_scan
 from .methods import catalogue
 from .methods.base import Harmonizer
 from .methods.preparation import BiasFieldCorrection, Resampling, Step
 from .progress import CancelCheck, Progress, never, silent
 from .radiomics.settings import Settings
-from .scan import Acquisition, Modality, Scan
+from .scan import Modality, Scan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,35 +40,8 @@ class Recipe:
     insist: bool = False
     where_present: bool = False
 
-    def read(
-        self,
-        path: str | os.PathLike,
-        segmentation: str | os.PathLike | list[str | os.PathLike] | None = None,
-        modality: Modality | str | None = None,
-        units: str | None = None,
-        name: str | None = None,
-        structure: str | None = None,
-        acquisition: Acquisition | None = None,
-    ) -> Scan:
-        """The scan, with the roles that the recipe gives its structures.
-
-        structure: what to call the structure of a segmentation that holds one only.
-        acquisition: how the scan was taken, as far as its files do not say it.
-        Else as `read_scan`; the modality is that of the method where neither caller nor file says it. Raises
-        InputError.
-        """
-        modality = modality or catalogue.implied_modality(catalogue.method(self.method).card, path)
-        scan = read_scan(path, modality, segmentation, name, units)
-        if acquisition is not None:
-            known = acquisition.known() | scan.acquisition.known()
-            scan = dataclasses.replace(scan, acquisition=Acquisition(**known))
-        if structure:
-            if len(scan.structures) != 1:
-                raise InputError(
-                    f"'{structure}' is to name the one structure of '{scan.name}', but it has {len(scan.structures)}"
-                )
-            only = dataclasses.replace(next(iter(scan.structures.values())), name=structure)
-            scan = dataclasses.replace(scan, structures={structure: only})
+    def with_roles(self, scan: Scan) -> Scan:
+        """The scan with the roles that the recipe gives its structures. Raises InputError for one that it lacks."""
         protected, measured = self.protected, self.measured
         if self.where_present:
             missing = sorted({*protected, *(measured or ())} - set(scan.structures))
@@ -95,7 +65,7 @@ class Recipe:
         _harmonizer(self.method, self.target, scan.modality, scan.units).check(scan)
 
     def run(self, scan: Scan, progress: Progress = silent, cancelled: CancelCheck = never) -> case.CaseResult:
-        """`case.run` on a scan that `read` gave."""
+        """`case.run` on a scan that has its roles."""
         harmonizer = _harmonizer(self.method, self.target, scan.modality, scan.units)
         return case.run(scan, harmonizer, self._steps(), self._settings(), progress, cancelled)
 

@@ -55,10 +55,14 @@ def add_to(commands) -> None:
 def _apply(options, progress: Progress, cancelled: CancelCheck) -> dict:
     from .. import case
     from ..files.writing import output_folder
+    from ..methods import catalogue
 
     recipe = recipe_of(options)
     progress(0.0, "Reading")
-    scan = recipe.read(options.volume, options.segmentation, options.modality, options.units)
+    options.modality = options.modality or catalogue.implied_modality(
+        catalogue.method(recipe.method).card, options.volume
+    )
+    scan = recipe.with_roles(read_scan_of(options))
     recipe.check(scan)
     output_folder(options.out)  # a folder that cannot be written is better known before the work than after it
     result = recipe.run(scan, progress, cancelled)

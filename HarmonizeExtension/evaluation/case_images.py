@@ -21,15 +21,6 @@ def comparable(manifest: Manifest) -> tuple[list[Entry], list[str]]:
     return chosen, [f"left out, without a harmonized image: {', '.join(left)}"] if left else []
 
 
-def read_case(entry: Entry) -> Scan:
-    """The scan of an entry, with its structures."""
-    scan = read_scan(entry.image, entry.modality, list(entry.segmentation) or None, entry.case, entry.units or None)
-    if entry.structure and len(scan.structures) == 1:
-        (only,) = scan.structures.values()
-        return dataclasses.replace(scan, structures={entry.structure: dataclasses.replace(only, name=entry.structure)})
-    return scan
-
-
 def read_truth(manifest: Manifest, entry: Entry, scan: Scan) -> Scan:
     """The true image of an entry, with the structures of its scan. Raises InputError where it has none."""
     if not any(other.truth for other in manifest.entries):

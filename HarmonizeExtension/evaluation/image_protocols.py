@@ -15,7 +15,7 @@ from ..progress import CancelCheck, Progress, stop_if
 from ..scan import Modality, Scan
 from . import figures
 from .case_images import arms as arms_of
-from .case_images import check_same_grid, comparable, read_case, read_truth
+from .case_images import check_same_grid, comparable, read_truth
 from .image_quality import HU_WINDOW, histogram_distance, image_quality, range_of, ssim_of_slices
 from .results import Answer, Table
 from .uniformity import RADIUS_MM, SphereNoise, liver_noise, noise_gap
@@ -46,7 +46,7 @@ def image_quality_protocol(manifest: Manifest, structure: str, progress: Progres
     for number, entry in enumerate(chosen):
         stop_if(cancelled)
         progress(number / len(chosen), f"Image quality: {entry.case}")
-        scan = read_case(entry)
+        scan = entry.scan()
         truth = read_truth(manifest, entry, scan)
         masks = {name: one.array for name, one in scan.structures.items() if structure in ("", name)}
         if structure and structure not in masks:
@@ -135,7 +135,7 @@ def liver_noise_protocol(manifest: Manifest, structure: str, progress: Progress,
         stop_if(cancelled)
         progress(number / len(chosen), f"Liver noise: {entry.case}")
         try:
-            found += [(entry, arm, liver_noise(scan, liver)) for arm, scan in arms_of(entry, read_case(entry))]
+            found += [(entry, arm, liver_noise(scan, liver)) for arm, scan in arms_of(entry, entry.scan())]
         except InputError as error:
             failed.append(f"left out, '{entry.case}': {error}")
     if not found:

@@ -12,7 +12,7 @@ from ..phantoms.scanners import SCANNERS
 from . import figures
 from .mri_arms import AGAIN, BRAIN, Arm, names
 from .results import Table
-from .site_effect import MINIMUM_SCANS, SiteEffect, site_effect
+from .site_effect import SMALLEST_SCANNER, SiteEffect, site_effect
 
 if TYPE_CHECKING:
     from .mri_benchmark import Findings, Likeness
@@ -60,8 +60,8 @@ def notes(people: int) -> tuple[str, ...]:
     """How the tables are to be read."""
     once = (
         f"'{ONCE}': each person counts on one scanner only, in turn, as in the paper."
-        if people >= MINIMUM_SCANS * len(SCANNERS)
-        else f"The paper scans each person once; that design needs {MINIMUM_SCANS * len(SCANNERS)} people here."
+        if people >= SMALLEST_SCANNER * len(SCANNERS)
+        else f"The paper scans each person once; that design needs {SMALLEST_SCANNER * len(SCANNERS)} people here."
     )
     return (
         "Texture: 75 features, 64 bins, 2 mm; a scanner against all the others, p < 0.05, mean over the six scanners. "
@@ -94,7 +94,7 @@ def _effects(found: Findings, compared: Sequence[Arm], people: int) -> dict[tupl
             )
             for name in scanners
         }
-        if min(len(rows) for rows in values.values()) >= MINIMUM_SCANS:
+        if min(len(rows) for rows in values.values()) >= SMALLEST_SCANNER:
             effects[arm, design, tissue] = site_effect(values)
     return effects
 

@@ -17,7 +17,7 @@ from ..radiomics.settings import Settings
 from ..scan import Modality
 from . import figures
 from .agreement import HU_STRATA, REPRODUCIBLE, reproducible_by_stratum
-from .case_images import arms, check_same_grid, comparable, read_case, read_truth
+from .case_images import arms, check_same_grid, comparable, read_truth
 from .cubes import MOST, SIZE_MM, features_of_cubes, place_cubes
 from .results import Answer, Table
 from .study import BEFORE
@@ -44,7 +44,7 @@ def reproducibility_protocol(manifest: Manifest, structure: str, progress: Progr
         report(0.0, f"Reproducibility: {entry.case}")
         if entry.modality is not Modality.CT:
             raise InputError(f"'{entry.case}' is {entry.modality}; the ranges of HU are those of CT (--modality CT)")
-        scan = read_case(entry)
+        scan = entry.scan()
         truth = read_truth(manifest, entry, scan)
         if structure and structure not in scan.structures:
             raise InputError(f"'{entry.case}' has no structure '{structure}'; it has: {', '.join(scan.structures)}")

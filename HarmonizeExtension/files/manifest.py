@@ -22,9 +22,10 @@ from pathlib import Path, PureWindowsPath
 import SimpleITK as sitk
 
 from ..errors import InputError
-from ..scan import Acquisition, Modality
+from ..scan import Acquisition, Modality, Scan
 from .dicom import first_modality
-from .reading import UNITS_OF
+from .reading import UNITS_OF, read_scan
+from .tables import read_csv
 from .tags import is_dicom
 from .writing import inside, replacing
 
@@ -72,6 +73,23 @@ class Entry:
         said = {name: text for name, text in self.columns.items() if name in _ACQUISITION and text}
         return Acquisition(**{name: float(text) if _ACQUISITION[name] else text for name, text in said.items()})
 
+    def scan(self) -> Scan:
+        """The scan that the entry names, with its structures; what its files say goes before what the entry says.
+
+        Raises InputError where it cannot be read, and where `structure` is to name one of several.
+        """
+        scan = read_scan(self.image, self.modality, list(self.segmentation) or None, self.case, self.units or None)
+        known = self.acquisition.known() | scan.acquisition.known()
+        scan = dataclasses.replace(scan, acquisition=Acquisition(**known))
+        if not self.structure:
+            return scan
+        if len(scan.structures) != 1:
+            raise InputError(
+                f"'{self.structure}' is to name the one structure of '{self.case}', but it has {len(scan.structures)}"
+            )
+        (only,) = scan.structures.values()
+        return dataclasses.replace(scan, structures={self.structure: dataclasses.replace(only, name=self.structure)})
+
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
@@ -90,7 +108,9 @@ class Manifest:
         Raises InputError that lists every problem with its line.
         """
         path = Path(path)
-        header, lines = _lines(path)
+        header, lines = read_csv(path, "the manifest")
+        if not lines:
+            raise InputError(f"the manifest '{path}' has no scan; give a header and a line for each scan")
         problems = _problems_of_header(header, images)
         if problems:
             raise _rejected(path, problems)
@@ -99,7 +119,7 @@ class Manifest:
             if len(cells) != len(header):
                 problems.append((number, f"{len(cells)} cells, but the header has {len(header)}"))
                 continue
-            texts = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+            texts = dict(zip(header, cells, strict=True))
             entry, wrong = _entry(number, texts, path.parent, outside or not images, images)
             problems += [(number, text) for text in wrong]
             entries.append(entry)
@@ -144,27 +164,11 @@ def _text(value: object, folder: Path) -> str:
     return "" if value is None else str(value)
 
 
-def _lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header, and the lines that are not blank with their numbers."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            rows = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-    except OSError as error:
-        raise InputError(f"the manifest '{path}' cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"the manifest '{path}' is no CSV text in UTF-8 ({error}); save it as CSV (UTF-8)") from error
-    if len(rows) < 2:
-        raise InputError(f"the manifest '{path}' has no scan; give a header and a line for each scan")
-    return [cell.strip() for cell in rows[0][1]], rows[1:]
-
-
 def _problems_of_header(header: Sequence[str], images: bool) -> list[tuple[int, str]]:
     needed = ("case", "image") if images else ("case",)
     problems = [
         f"there is no column '{name}'; the columns are {', '.join(header)}" for name in needed if name not in header
     ]
-    problems += [f"column '{name}' stands there twice" for name in sorted({n for n in header if header.count(n) > 1})]
     if "" in header:
         problems.append(f"column {header.index('') + 1} has no name")
     near = {name.casefold(): name for name in KNOWN}

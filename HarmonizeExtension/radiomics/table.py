@@ -139,7 +139,7 @@ class FeatureTable:
                 rows.append(Row(*cells[:3], dict(zip(header[3:], values, strict=True))))
         except OSError as error:
             raise InputError(f"the feature table {path} cannot be read ({error.strerror})") from error
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, csv.Error) as error:
             raise InputError(f"the feature table {path} is damaged: {error or 'it is empty'}") from error
         return cls(tuple(Column(name) for name in header[3:]), tuple(rows))
 

@@ -7,9 +7,10 @@ import pytest
 from Testing.engine.scans import head
 
 from HarmonizeExtension.errors import InputError
+from HarmonizeExtension.files.reading import read_scan
 from HarmonizeExtension.files.writing import write_image
 from HarmonizeExtension.recipe import Recipe
-from HarmonizeExtension.scan import Acquisition, Modality, Role
+from HarmonizeExtension.scan import Modality, Role
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +22,8 @@ def folder(tmp_path_factory):
     return place
 
 
-def read(folder, recipe, names=("GTV",), **more):
-    return recipe.read(folder / "head.nii.gz", [folder / f"{name}.nii.gz" for name in names], Modality.MR, **more)
+def scan_of(folder, names=("GTV",)):
+    return read_scan(folder / "head.nii.gz", Modality.MR, [folder / f"{name}.nii.gz" for name in names])
 
 
 def names_with(scan, role):
@@ -31,7 +32,7 @@ def names_with(scan, role):
 
 def test_structures_have_the_roles_of_the_recipe(folder):
     recipe = Recipe("zscore", reference="brain", protected=("GTV",), measured=("GTV",))
-    scan = read(folder, recipe, ("GTV", "brain"))
+    scan = recipe.with_roles(scan_of(folder, ("GTV", "brain")))
     assert [names_with(scan, role) for role in (Role.REFERENCE, Role.PROTECTED, Role.MEASURED)] == [
         ["brain"],
         ["GTV"],
@@ -41,24 +42,14 @@ def test_structures_have_the_roles_of_the_recipe(folder):
 
 def test_a_structure_that_is_missing_is_an_error_unless_it_may_be(folder):
     with pytest.raises(InputError, match="no structure named GTVn"):
-        read(folder, Recipe("zscore", protected=("GTV", "GTVn")))
-    scan = read(folder, Recipe("zscore", protected=("GTV", "GTVn"), measured=("GTVn",), where_present=True))
+        Recipe("zscore", protected=("GTV", "GTVn")).with_roles(scan_of(folder))
+    recipe = Recipe("zscore", protected=("GTV", "GTVn"), measured=("GTVn",), where_present=True)
+    scan = recipe.with_roles(scan_of(folder))
     assert names_with(scan, Role.PROTECTED) == ["GTV"]
     assert names_with(scan, Role.MEASURED) == []
     assert "GTVn" in scan.provenance[-1]["note"]
     with pytest.raises(InputError, match="no structure named liver"):  # statistics are taken there or not at all
-        read(folder, Recipe("zscore", reference="liver", where_present=True))
-
-
-def test_the_one_structure_of_a_mask_can_be_named(folder):
-    assert list(read(folder, Recipe("zscore"), structure="tumour").structures) == ["tumour"]
-    with pytest.raises(InputError, match="it has 2"):
-        read(folder, Recipe("zscore"), ("GTV", "brain"), structure="tumour")
-
-
-def test_the_acquisition_is_that_of_the_file_and_else_what_is_said(folder):
-    said = Acquisition(manufacturer="GE", field_strength_tesla=3.0)
-    assert read(folder, Recipe("zscore"), acquisition=said).acquisition == said
+        Recipe("zscore", reference="liver", where_present=True).with_roles(scan_of(folder))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import os
+import shutil
 import string
 
 import pytest
@@ -103,7 +104,7 @@ def test_every_problem_is_listed_with_its_line(folder):
     [
         ("image,site", "no column 'case'"),
         ("case,site", "no column 'image'"),
-        ("case,image,image", "twice"),
+        ("case,image,image", "several columns"),
         ("case,Image,image", "must be written 'image'"),
         ("case,image,", "has no name"),
     ],
@@ -111,7 +112,7 @@ def test_every_problem_is_listed_with_its_line(folder):
 def test_a_header_that_does_not_fit(folder, header, words):
     text = problems(written(folder, "P1" + "," * header.count(","), header=header))
     assert words in text
-    assert "line 1" in text
+    assert str(folder / "manifest.csv") in text
 
 
 @pytest.mark.parametrize("content", [b"", b"case,image\n", b"\xff\xfe\x00case", b'case,image\n"P1,a.nii.gz\n'])
@@ -178,6 +179,25 @@ def test_columns_say_how_the_scan_was_taken(folder):
     assert "echo_time_ms 'short' is no number" in problems(
         written(folder, "P1,a.nii.gz,MR,GE,8.2,short,63", header=header)
     )
+
+
+def test_an_entry_is_read_with_what_it_says_of_itself(folder):
+    header = "case,image,segmentation,structure,modality,manufacturer"
+    scan = Manifest.read(written(folder, "P1,a.nii.gz,a_GTV.nii.gz,tumour,MR,GE", header=header)).entries[0].scan()
+    assert (scan.name, list(scan.structures), scan.acquisition.manufacturer) == ("P1", ["tumour"], "GE")
+    assert scan.structures["tumour"].name == "tumour"
+    shutil.copy(folder / "a_GTV.nii.gz", folder / "b.nii.gz")
+    two = Manifest.read(written(folder, "P1,a.nii.gz,a_GTV.nii.gz;b.nii.gz,tumour,MR,GE", header=header))
+    with pytest.raises(InputError, match="it has 2"):
+        two.entries[0].scan()
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_spreadsheet_may_separate_cells_otherwise(folder, separator):
+    lines = ["P1,a.nii.gz,,MR,A,1", "P2,a.nii.gz,a_GTV.nii.gz,MR,B,2"]
+    path = written(folder, *(line.replace(",", separator) for line in lines),
+                   header="case,image,segmentation,modality,site,age".replace(",", separator))  # fmt: skip
+    assert [entry.site for entry in Manifest.read(path).entries] == ["A", "B"]
 
 
 def test_without_images_the_paths_are_not_looked_at(folder):

@@ -62,7 +62,8 @@ def features(mask: np.ndarray, spacing_mm: tuple[float, float, float], names: Se
         values |= {
             "MeshVolume": volume,
             "SurfaceArea": area,
-            "SurfaceVolumeRatio": area / volume,
+            # Voxels that touch at corners alone can enclose nothing, and then the ratio is that of rounding noise.
+            "SurfaceVolumeRatio": area / volume if abs(volume) > 1e-9 * area * spacing.min() else np.nan,
             "Sphericity": (36 * np.pi * volume**2) ** (1 / 3) / area,
         }
     if wanted - AXES - MESH - {"VoxelVolume"}:

@@ -12,7 +12,7 @@ from Testing.cli.harmonize import harmonize
         (("mri-benchmark", "--people", "2"), "at least 3 people"),
         (("mri-benchmark", "--models", "nowhere"), "no folder 'nowhere'"),
         (("site-effect",), "needs a manifest: features"),
-        (("site-effect", "manifest.csv", "--people", "3"), "--people belongs to mri-benchmark"),
+        (("site-effect", "manifest.csv", "--people", "3"), "--people has no part in 'site-effect'"),
     ],
 )
 def test_what_does_not_fit_is_said_in_a_sentence(arguments, reason):

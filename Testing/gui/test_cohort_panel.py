@@ -191,7 +191,7 @@ def test_a_run_leaves_the_panel_free_and_brings_everything_into_the_scene(cohort
     scans[0].SetName("scan 0")
     assert "'flat' is constant" in ui.cohortTable.item(2, VERDICT_COLUMN).toolTip()
     assert ui.cohortResultLabel.text.startswith("<b>3 scans: 2 pass, 1 failed</b>")
-    assert "fewer than two sites have 3 scans" in ui.cohortResultLabel.text
+    assert "no site has 3 scans" in ui.cohortResultLabel.text
     assert [ui.cohortShowCombo.itemText(i) for i in range(ui.cohortShowCombo.count)] == ["Cases", "Cohort features"]
     selection = slicer.app.applicationLogic().GetSelectionNode()
     assert selection.GetActiveTableID() == ui.cohortShowCombo.itemData(0)

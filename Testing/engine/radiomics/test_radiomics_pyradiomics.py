@@ -151,6 +151,10 @@ def test_any_structure_has_the_shape_that_pyradiomics_finds(scan):
     instance.enableAllFeatures()
     theirs = {name: float(value) for name, value in instance.execute().items()}
     ours = shape.features(mask, scan.spacing_mm, tuple(shape.FEATURES))
+    if np.isnan(ours["SurfaceVolumeRatio"]):  # pyradiomics divides by a volume of rounding noise, or by 0 and stops
+        assert ours["MeshVolume"] == pytest.approx(0, abs=1e-6)
+        del ours["SurfaceVolumeRatio"]
+        theirs.pop("SurfaceVolumeRatio", None)
     assert set(ours) == set(theirs)
     for name, value in theirs.items():
         # A flat structure's least axis is the root of rounding noise.

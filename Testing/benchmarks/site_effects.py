@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from HarmonizeExtension.evaluation import protocols  # noqa: E402
-from HarmonizeExtension.evaluation.study import Study, read_features  # noqa: E402
+from HarmonizeExtension.evaluation.feature_files import read_features  # noqa: E402
+from HarmonizeExtension.evaluation.study import Study  # noqa: E402
 from HarmonizeExtension.feature_domain.combat import ComBat  # noqa: E402
 from HarmonizeExtension.feature_domain.covbat import CovBat  # noqa: E402
 from HarmonizeExtension.feature_domain.scanner_label import manufacturer_name  # noqa: E402

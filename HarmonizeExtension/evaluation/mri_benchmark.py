@@ -18,7 +18,7 @@ import numpy as np
 from .. import images
 from ..body import body_mask
 from ..errors import InputError
-from ..methods.harmonae.harmonizer import OUTPUT_LEVEL
+from ..methods.axial_slices import OUTPUT_LEVEL
 from ..networks.intensity import body_level
 from ..phantoms.anatomy import head_grid
 from ..phantoms.maps import property_maps

@@ -3,10 +3,9 @@
 import slicer
 from slicer.i18n import tr as _
 
-from HarmonizeExtension.errors import ModelError
+from HarmonizeExtension.errors import InputError, ModelError
 from HarmonizeExtension.methods import catalogue
 from HarmonizeExtension.methods.base import MethodCard
-from HarmonizeExtension.methods.harmonae import harmonizer as harmonae
 from HarmonizeExtension.methods.phycharm.protocols import EXAMPLE as PROTOCOL_EXAMPLE
 from HarmonizeExtension.phantoms.scanners import SCANNERS
 from HarmonizeExtension.physics.ct_kernel import GENERIC_KERNELS
@@ -38,8 +37,8 @@ def _offered(card: MethodCard) -> tuple[str, ...]:
     """What can be chosen as target in words; anything else can be typed."""
     if card.target is TargetKind.SITE:
         try:
-            return harmonae.sites()
-        except ModelError:  # none ships with this installation
+            return catalogue.method(card.name).sites()
+        except (InputError, ModelError):  # none ships with this installation
             return ()
     return {
         TargetKind.KERNEL: tuple(GENERIC_KERNELS),

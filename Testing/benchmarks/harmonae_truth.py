@@ -24,14 +24,14 @@ sys.path.insert(0, str(ROOT))
 from HarmonizeExtension import guard, images  # noqa: E402
 from HarmonizeExtension.body import body_mask  # noqa: E402
 from HarmonizeExtension.evaluation.image_quality import psnr_db, ssim, style_change  # noqa: E402
-from HarmonizeExtension.files.models import load_model  # noqa: E402
-from HarmonizeExtension.methods.harmonae.harmonizer import OUTPUT_LEVEL, SHIPPED, SYSTEM, Harmonae  # noqa: E402
+from HarmonizeExtension.methods.axial_slices import OUTPUT_LEVEL  # noqa: E402
+from HarmonizeExtension.methods.harmonae.harmonizer import Harmonae  # noqa: E402
 from HarmonizeExtension.networks.intensity import body_level  # noqa: E402
 from HarmonizeExtension.phantoms.person import Person  # noqa: E402
 from HarmonizeExtension.phantoms.scanners import SCANNERS  # noqa: E402
 from HarmonizeExtension.phantoms.training_pairs import paired_slices  # noqa: E402
 from HarmonizeExtension.protection import MonotoneMap  # noqa: E402
-from HarmonizeExtension.resources import folder  # noqa: E402
+from HarmonizeExtension.resources import shipped_model  # noqa: E402
 from HarmonizeExtension.scan import Modality, Scan, Structure  # noqa: E402
 
 SEED = 9009  # of people whom neither training nor validation knows
@@ -63,7 +63,7 @@ def on_scale(scan: Scan) -> np.ndarray:
 
 
 def measure(model: Path, people: int) -> dict:
-    known = load_model(model, SYSTEM)[0].sites
+    known = Harmonae.sites(model)
     quality: dict[str, dict[str, list]] = {"seen": {}, "unseen": {}}
     verdicts: dict[str, int] = {}
     changes = []
@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=4)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
-    figures = measure(options.model or folder("Models") / SHIPPED, options.people)
+    figures = measure(options.model or shipped_model(Harmonae.shipped, Harmonae.card.name), options.people)
     for group in ("seen", "unseen"):
         print(f"\nfrom {group} scanners, {options.people} people: PSNR (dB) and SSIM against truth in the brain")
         for row, values in figures[f"from_{group}_scanners"].items():

@@ -122,9 +122,10 @@ class Translator(nn.Module):
     @classmethod
     def from_weights(cls, weights: Mapping[str, np.ndarray], site: int, sites: int) -> Translator:
         """With the arrays of a model folder. Raises ModelError where they are not those of this network."""
+        parts = {name: array for name, array in weights.items() if name.startswith(("encoder.", "decoder."))}
         try:
             network = cls(site, sites, len(weights["encoder.layers.0.bias"]))
-            network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in weights.items()})
+            network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in parts.items()})
         except (KeyError, RuntimeError, TypeError) as error:
             raise ModelError("the weights of the model are not those of HarMOnAE; get the model again") from error
         return network.eval()

@@ -25,7 +25,7 @@ from ...progress import Progress, silent
 from ...training.augmentation import shifted_and_turned
 from ...training.simulated_slices import Recipe, draw_slices
 from ...training.system import System
-from .harmonizer import SYSTEM
+from .harmonizer import Harmonae
 from .network import MULTIPLE, SMALLEST_SIDE, Classifier, Decoder, Encoder, one_hot
 
 JUDGED_SLICES = 3  # of each person in a validation
@@ -207,15 +207,16 @@ class HarmonaeTraining(System):
         return {name: float(np.mean(values)) for name, values in (errors | quality).items() if values}
 
     def save_model(self, folder: Path | str, figures: Mapping[str, object]) -> None:
-        """Encoder and decoder; the classifier has done its work."""
+        """Encoder and decoder, and the classifier, which can be asked what it sees (explain/)."""
+        parts = {"encoder": self.encoder, "decoder": self.decoder, "classifier": self.classifier}
         weights = {
             f"{part}.{name}": value.float().cpu().numpy()
-            for part, network in (("encoder", self.encoder), ("decoder", self.decoder))
+            for part, network in parts.items()
             for name, value in network.state_dict().items()
         }
         settings = self.settings
         card = ModelCard(
-            system=SYSTEM,
+            system=Harmonae.card.name,
             title="HarMOnAE, T1-weighted brain",
             sites=settings.scanners,
             preprocessing={

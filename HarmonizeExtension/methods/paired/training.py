@@ -24,7 +24,7 @@ from ...progress import Progress, silent
 from ...training.augmentation import shifted_and_turned
 from ...training.simulated_slices import Recipe, Slices, as_seen, draw_slices
 from ...training.system import System
-from .harmonizer import SYSTEM
+from .harmonizer import Paired
 from .network import MULTIPLE, Judge, UNet
 
 JUDGED_SLICES = 3  # of each person in a validation
@@ -172,7 +172,7 @@ class PairedTraining(System):
         """The U-Net; the judge has done its work."""
         settings = self.settings
         card = ModelCard(
-            system=SYSTEM,
+            system=Paired.card.name,
             title=f"{'Pix2Pix' if settings.adversarial else 'U-Net'}, T1-weighted brain",
             sites=settings.scanners,
             preprocessing={

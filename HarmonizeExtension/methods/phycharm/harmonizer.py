@@ -20,8 +20,9 @@ from ...errors import InputError, ModelError
 from ...files.models import load_model
 from ...phantoms.training_pairs import LEAST_AREA
 from ...progress import CancelCheck, Progress, never, part, silent
-from ...resources import folder
+from ...resources import shipped_model
 from ...scan import Modality, Role, Scan, TargetKind
+from ..axial_slices import check_magnitude, run_where_shown
 from ..base import Harmonizer, MethodCard
 from .bloch import T2_STAR_MS, BlochMapping, t1_at_field
 from .first_guess import FIELD_TESLA, t1_from_image, white_matter_level, white_matter_signal
@@ -30,9 +31,7 @@ from .protocols import ProtocolTarget, ScannerProtocol, of_acquisition, of_scann
 SYSTEM = "phycharm"
 SHIPPED = "phycharm-brain-t1"
 OUTPUT_LEVEL = 1000.0  # what white matter becomes: one scale for all results, easy on the eye
-MARGIN_MM = 10.0  # around the brain, as in training
 RIM_MM = 2.0  # standard deviation with which the change dies away outside the brain
-MOST_NEGATIVE = 0.05  # of the voxels; magnitude images have none
 
 
 class QuantitativeMaps(NamedTuple):
@@ -89,7 +88,7 @@ class Phycharm(Harmonizer):
         return super().for_target(target, **parameters)
 
     def __post_init__(self):
-        self._card, self._weights = load_model(_model_folder(self.model), SYSTEM)
+        self._card, self._weights = load_model(_folder(self.model), SYSTEM)
 
     @property
     def learnt_target(self) -> int | None:
@@ -109,11 +108,7 @@ class Phycharm(Harmonizer):
         super().check(scan)
         _source_of(scan, self.source)
         _brain_of(scan)
-        if np.mean(scan.array < 0) > MOST_NEGATIVE:
-            raise InputError(
-                f"'{scan.name}' has negative intensities, as after a standardisation; {self.card.title} needs the scan "
-                "as the scanner stored it"
-            )
+        check_magnitude(scan, self.card.title)
 
     def _harmonize(self, scan: Scan, body: np.ndarray, progress: Progress, cancelled: CancelCheck) -> np.ndarray:
         source, target = _source_of(scan, self.source), self.protocol
@@ -149,7 +144,7 @@ def quantitative_maps(
     source: the scan's protocol where its tags do not tell it. Raises InputError where protocol or brain are missing,
     ModelError for a model or library that is missing.
     """
-    card, weights = load_model(_model_folder(model), SYSTEM)
+    card, weights = load_model(_folder(model), SYSTEM)
     protocol = _source_of(scan, source)
     Phycharm.card.check_modality(scan.modality, scan.name)
     seen = _Slices.of(scan, card)
@@ -209,21 +204,11 @@ class _Slices:
         return images.to_array(images.resample(images.to_image(array, self.grid), scan.image, sitk.sitkLinear))
 
     def _run(self, network, seen: np.ndarray, progress, cancelled) -> np.ndarray:
-        """The network's result (z, channel, y, x) on the slices that show the brain; 0 elsewhere."""
-        from ...networks.inference import run_on_slices
+        """The network's result (z, channel, y, x) on the slices that show the brain; elsewhere it says nothing."""
         from .network import MULTIPLE
 
-        margin = int(np.ceil(MARGIN_MM / min(self.grid.GetSpacing()[:2])))
-        _, y, x = images.bounding_box(self.brain)
-        rows, columns = (slice(max(s.start - margin, 0), s.stop + margin) for s in (y, x))
-        shown = np.flatnonzero(self.brain.any(axis=(1, 2)))
-        cut = seen[shown][:, :, rows, columns]
-        short = [(-n) % MULTIPLE for n in cut.shape[2:]]
-        padded = np.pad(cut, [(0, 0), (0, 0), *((0, n) for n in short)])
-        found = run_on_slices(network, padded, progress=progress, cancelled=cancelled)
-        result = np.zeros((len(seen), found.shape[1], *seen.shape[2:]), np.float32)
-        result[shown, :, rows, columns] = found[:, :, : cut.shape[2], : cut.shape[3]]
-        return result
+        spacing = self.grid.GetSpacing()
+        return run_where_shown(network, seen, self.brain, spacing, MULTIPLE, 0.0, progress, cancelled)
 
 
 def _network(part: str, weights: Mapping[str, np.ndarray]):
@@ -268,13 +253,5 @@ def _source_of(scan: Scan, source: ScannerProtocol | None) -> ScannerProtocol:
         raise InputError(f"{error} (the scan's own protocol goes before the target: 'SOURCE -> TARGET')") from error
 
 
-def _model_folder(model: Path | str) -> Path:
-    if model != SHIPPED:
-        return Path(model)
-    try:
-        return folder("Models") / SHIPPED
-    except FileNotFoundError:
-        raise ModelError(
-            "no model of PhyCHarm ships with this installation; train one with `harmonize train phycharm`, and give it "
-            "as FOLDER#PROTOCOL"
-        ) from None
+def _folder(model: Path | str) -> Path:
+    return shipped_model(SHIPPED, SYSTEM) if model == SHIPPED else Path(model)

@@ -17,12 +17,13 @@ from hypothesis import strategies as st  # noqa: E402
 
 from Testing.engine.scans import bits, grid, head  # noqa: E402
 
+from HarmonizeExtension import resources  # noqa: E402
 from HarmonizeExtension.body import body_mask  # noqa: E402
 from HarmonizeExtension.errors import InputError, ModelError  # noqa: E402
 from HarmonizeExtension.files.models import ModelCard, save_model  # noqa: E402
 from HarmonizeExtension.methods import catalogue  # noqa: E402
-from HarmonizeExtension.methods.harmonae import harmonizer  # noqa: E402
-from HarmonizeExtension.methods.harmonae.harmonizer import OUTPUT_LEVEL, Harmonae, sites  # noqa: E402
+from HarmonizeExtension.methods.axial_slices import OUTPUT_LEVEL  # noqa: E402
+from HarmonizeExtension.methods.harmonae.harmonizer import Harmonae  # noqa: E402
 from HarmonizeExtension.methods.harmonae.network import (  # noqa: E402
     Classifier,
     Decoder,
@@ -156,7 +157,7 @@ def test_the_system_comes_back_from_its_model_folder(tmp_path):
     assert {"score", "unseen", "before", "reconstruction", "site_effect"} <= set(figures)
     assert all(np.isfinite(value) for value in figures.values())
     system.save_model(tmp_path / "model", {"validation": figures})
-    assert sites(tmp_path / "model") == ("Siemens 3T", "GE 1.5T", "GE 3T")
+    assert Harmonae.sites(tmp_path / "model") == ("Siemens 3T", "GE 1.5T", "GE 3T")
     harmonizer_ = Harmonae("GE 1.5T", tmp_path / "model")
     x = torch.rand(2, 1, 32, 32)
     with torch.no_grad():
@@ -194,8 +195,8 @@ def test_without_a_shipped_model_it_says_what_to_do(monkeypatch):
     def missing(name):
         raise FileNotFoundError(name)
 
-    monkeypatch.setattr(harmonizer, "folder", missing)
-    with pytest.raises(ModelError, match="FOLDER#SITE"):
+    monkeypatch.setattr(resources, "folder", missing)
+    with pytest.raises(ModelError, match=r"harmonize train harmonae.*FOLDER#TARGET"):
         Harmonae.for_target("GE 3T")
 
 

@@ -15,7 +15,7 @@ from Testing.engine.scans import bits, grid, head  # noqa: E402
 from HarmonizeExtension.body import body_mask  # noqa: E402
 from HarmonizeExtension.errors import InputError, ModelError  # noqa: E402
 from HarmonizeExtension.files.models import ModelCard, save_model  # noqa: E402
-from HarmonizeExtension.methods.harmonae.harmonizer import OUTPUT_LEVEL  # noqa: E402
+from HarmonizeExtension.methods.axial_slices import OUTPUT_LEVEL  # noqa: E402
 from HarmonizeExtension.methods.paired.harmonizer import Paired  # noqa: E402
 from HarmonizeExtension.methods.paired.network import Judge, Translator, UNet  # noqa: E402
 from HarmonizeExtension.methods.paired.training import PairedTraining, Settings  # noqa: E402
@@ -176,7 +176,7 @@ def test_a_target_is_a_model_and_one_of_its_scanners(model, tmp_path):
     assert Paired.for_target(f"{model}#GE 3T").site == "GE 3T"
     with pytest.raises(InputError, match="did you mean 'GE 3T'"):
         Paired.for_target(f"{model}#GE 3 T")
-    with pytest.raises(InputError, match="FOLDER#SCANNER, not 'GE 3T'"):
+    with pytest.raises(InputError, match="FOLDER#SITE"):
         Paired.for_target("GE 3T")
     with pytest.raises(TypeError):
         Paired("GE 3T")

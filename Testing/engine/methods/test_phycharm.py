@@ -18,7 +18,11 @@ pytest.importorskip("safetensors")
 
 from Testing.engine.scans import bits, grid, head  # noqa: E402
 
-from HarmonizeExtension import guard, images  # noqa: E402
+from HarmonizeExtension import (  # noqa: E402
+    guard,
+    images,
+    resources,
+)
 from HarmonizeExtension.errors import InputError, ModelError  # noqa: E402
 from HarmonizeExtension.evaluation.image_quality import nrmse  # noqa: E402
 from HarmonizeExtension.files.models import ModelCard, load_model, save_model  # noqa: E402
@@ -216,8 +220,8 @@ def test_without_torch_or_a_model_it_says_what_to_do(folders, scans, monkeypatch
     monkeypatch.setitem(sys.modules, "HarmonizeExtension.methods.phycharm.network", None)
     with pytest.raises(ModelError, match="PhyCHarm needs PyTorch; install it"):
         ready(folders).apply(scans["GE 3T"])
-    monkeypatch.setattr(harmonizer, "folder", lambda name: (_ for _ in ()).throw(FileNotFoundError(name)))
-    with pytest.raises(ModelError, match="no model of PhyCHarm ships"):
+    monkeypatch.setattr(resources, "folder", lambda name: (_ for _ in ()).throw(FileNotFoundError(name)))
+    with pytest.raises(ModelError, match="train phycharm"):
         Phycharm.for_target("GE 3T")
     save_model(tmp_path / "other", ModelCard("harmonae", "other"), {})
     with pytest.raises(ModelError, match="is for 'harmonae'"):

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("ruamel.yaml")
 
 from HarmonizeExtension.errors import InputError  # noqa: E402
-from HarmonizeExtension.methods.harmonae.harmonizer import sites  # noqa: E402
+from HarmonizeExtension.methods.harmonae.harmonizer import Harmonae  # noqa: E402
 from HarmonizeExtension.methods.harmonae.training import Settings  # noqa: E402
 from HarmonizeExtension.training.loop import Schedule  # noqa: E402
 from HarmonizeExtension.training.simulated_slices import Recipe, draw_slices  # noqa: E402
@@ -82,7 +82,7 @@ system:
     answer = run("harmonae", path, tmp_path / "out", lambda fraction, text: texts.append(text))
     assert answer["ended"] == "finished"
     assert any("Drawing people: 2 of 2" in text for text in texts)
-    assert sites(answer["files"]["model"]) == ("GE 3T", "GE 1.5T")
+    assert Harmonae.sites(answer["files"]["model"]) == ("GE 3T", "GE 1.5T")
     assert np.isfinite(answer["best"]["score"])
 
     recipe = Recipe(2, 1001, ("GE 3T", "GE 1.5T"), paired=False, every=40)

@@ -25,7 +25,7 @@ $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
 	$(RUN) -m pip install --quiet torch==2.13.0
-	CMAKE_ARGS=-DFORCE_DISABLE_CUDA=ON $(RUN) -m pip install --quiet -e '.[networks,openvino,cluster,pyradiomics,demo,development]'
+	CMAKE_ARGS=-DFORCE_DISABLE_CUDA=ON $(RUN) -m pip install --quiet -e '.[networks,openvino,attribution,cluster,pyradiomics,demo,development]'
 	touch $@
 
 # The pictures of the README: the panel as the tests leave it, the report as a browser shows it (needs chromium).

@@ -8,8 +8,14 @@ from ..errors import InputError
 from ..progress import CancelCheck, Progress, part
 from .options import BAD_INPUT, DONE, MODALITIES, REFUSED, add_recipe, command, recipe_of
 
-# Options of the MRI benchmark, and what its function calls them.
-SIMULATED = {"people": "people", "spacing": "spacing_mm", "models": "models", "processes": "processes"}
+# Options of the benchmarks, and what their functions call them.
+SIMULATED = {
+    "people": "people",
+    "spacing": "spacing_mm",
+    "models": "models",
+    "processes": "processes",
+    "pair": "pair",
+}
 OF_FEATURES = ("features", "keep", "logarithms")  # options of the protocols that read features
 OF_SCANS = (*OF_FEATURES, "structure", "modality", "outside")  # and of those that read a manifest at all
 
@@ -34,13 +40,15 @@ def add_to(commands) -> None:
 
     evaluate = command(commands, "evaluate", _evaluate, "run a paper's protocol on features or images")
     evaluate.add_argument(
-        "protocol", metavar="PROTOCOL", help="site-effect, overlap, ...; a wrong name lists them; or mri-benchmark"
+        "protocol",
+        metavar="PROTOCOL",
+        help="site-effect, overlap, ...; or mri-benchmark, ct-benchmark, pet-benchmark; a wrong name lists all",
     )
     evaluate.add_argument(
         "manifest",
         metavar="MANIFEST",
         nargs="?",
-        help="CSV: case, site, outcome, image, truth, ...; none for mri-benchmark, which simulates its scans",
+        help="CSV: case, site, outcome, image, truth, ...; none for a benchmark, which simulates its scans",
     )
     evaluate.add_argument(
         "--features",
@@ -54,11 +62,17 @@ def add_to(commands) -> None:
     evaluate.add_argument("--keep", metavar="COLUMN", action="append", default=[], help="a covariate that ComBat keeps")
     evaluate.add_argument("--logarithms", action="store_true", help="skewed features go through ComBat in logarithms")
     evaluate.add_argument("--out", metavar="DIR", help="folder for tables (CSV) and figures (SVG, PNG)")
-    simulated = evaluate.add_argument_group("mri-benchmark: methods and models against the truth, on simulated people")
-    simulated.add_argument("--people", type=int, metavar="N", help="each on six scanners; 12 by default")
-    simulated.add_argument("--spacing", type=float, metavar="MM", help="of the voxels; 1 mm by default")
+    simulated = evaluate.add_argument_group("benchmarks: methods and models against the truth, on simulated people")
+    simulated.add_argument("--people", type=int, metavar="N", help="how many, none of whom a model has learnt from")
+    simulated.add_argument("--spacing", type=float, metavar="MM", help="of the voxels (mri-benchmark); 1 mm by default")
     simulated.add_argument("--models", metavar="DIR", help="folder of model folders; by default those that ship")
     simulated.add_argument("--processes", type=int, metavar="N", help="people at once on this machine")
+    simulated.add_argument(
+        "--pair",
+        nargs=2,
+        metavar=("IMAGE", "IMAGE"),
+        help="a real pair of images of one object, the smoother first (ct-benchmark, pet-benchmark)",
+    )
 
 
 def _cohort(options, progress: Progress, cancelled: CancelCheck) -> dict:
@@ -101,16 +115,16 @@ def _how_all_ended(answer: dict) -> int:
 def _evaluate(options, progress: Progress, cancelled: CancelCheck) -> dict:
     import numpy as np
 
-    from ..evaluation import protocols
+    from ..evaluation import benchmarks, protocols
     from ..evaluation.feature_files import read_features
     from ..evaluation.study import Study
     from ..files.manifest import Manifest
     from ..files.writing import output_folder
     from ..scan import Modality
 
-    if options.protocol == protocols.SIMULATED:
-        _check_unused(options, OF_SCANS)
-        return _mri_benchmark(options, progress, cancelled)
+    benchmark = benchmarks.benchmark(options.protocol)
+    if benchmark is not None:
+        return _benchmark(benchmark, options, progress, cancelled)
     protocol = protocols.protocol(options.protocol)
     if options.manifest is None:
         raise InputError(f"the protocol '{protocol.name}' needs a manifest: {protocol.needs}")
@@ -140,17 +154,18 @@ def _check_unused(options, names: Iterable[str]) -> None:
         raise InputError(f"--{given[0]} has no part in '{options.protocol}'; leave it out")
 
 
-def _mri_benchmark(options, progress: Progress, cancelled: CancelCheck) -> dict:
-    from ..evaluation import mri_benchmark
+def _benchmark(benchmark, options, progress: Progress, cancelled: CancelCheck) -> dict:
     from ..files.writing import output_folder
 
     if options.manifest is not None:
-        raise InputError("mri-benchmark simulates its own scans; leave the manifest out")
+        raise InputError(f"{benchmark.name} simulates its own scans; leave the manifest out")
+    takes = benchmark.options()
+    _check_unused(options, (*OF_SCANS, *(option for option, name in SIMULATED.items() if name not in takes)))
     if options.out:
         output_folder(options.out)  # as in `apply`
     given = {name: getattr(options, option) for option, name in SIMULATED.items()}
     given = {name: value for name, value in given.items() if value is not None}
-    result = mri_benchmark.run(**given, progress=progress, cancelled=cancelled)
+    result = benchmark.run(**given, progress=progress, cancelled=cancelled)
     if not options.out:
         return result.as_dict()
     return {**result.as_dict(), "files": {name: str(path) for name, path in result.write(options.out).items()}}

@@ -16,10 +16,9 @@ from ..errors import InputError
 from ..files.manifest import Manifest
 from ..progress import CancelCheck, Progress, never, silent
 from . import image_protocols, patient_protocols, reproducibility, site_protocols
+from .benchmarks import BENCHMARKS
 from .results import Answer, ProtocolResult
 from .study import PERSON, Study, check_one_modality
-
-SIMULATED = "mri-benchmark"  # what else can be asked for: needs neither features nor a manifest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +125,7 @@ def protocol(name: str) -> Protocol:
         if known.name == name:
             return known
     lines = [f"  {known.name:16} {known.title} (needs {known.needs})" for known in PROTOCOLS]
-    lines.append(f"  {SIMULATED:16} How near methods come to the truth (needs nothing: it simulates its scans)")
+    lines += [f"  {known.name:16} {known.title} (needs nothing: it simulates its scans)" for known in BENCHMARKS]
     raise InputError(f"there is no protocol '{name}'; the protocols are:\n" + "\n".join(lines))
 
 

@@ -14,13 +14,13 @@ import numpy as np
 from .. import images
 from ..errors import InputError
 from ..physics import mr_signal
+from ..physics.tissues import Tissue, properties
 from ..scan import Acquisition, Modality, Scan, Structure
 from .anatomy import head_axes, head_grid
 from .lesions import Disease
 from .maps import PropertyMaps, tissue_values
 from .person import Body, Person, body_of
 from .scanners import SCANNERS, Scanner
-from .tissues import Tissue, properties
 
 # Standard deviations of the logarithm of what differs from session to session on one scanner.
 TRANSMIT_VARIATION = 0.02  # of the transmitted field, around the brightening that the field strength brings

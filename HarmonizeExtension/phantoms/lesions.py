@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..physics.tissues import Tissue
 from .anatomy import HEAD_BOX_MM, head_template
 from .fields import SplineField
-from .tissues import Tissue
 
 Shares = dict[Tissue, np.ndarray]  # of each tissue, at the points in question
 At = Callable[[SplineField], np.ndarray]  # a field's values at these points

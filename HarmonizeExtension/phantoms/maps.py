@@ -15,9 +15,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from .. import images
+from ..physics.tissues import Properties, Tissue, properties
 from .anatomy import head_grid
 from .person import Body, Person, Portion, body_of
-from .tissues import Properties, Tissue, properties
 
 LEAST_TISSUE = 0.05  # share of a voxel below which T1 and T2* are not stated: that is air
 

@@ -11,10 +11,10 @@ import functools
 
 import numpy as np
 
+from ..physics.tissues import Tissue
 from .anatomy import HEAD_BOX_MM, HeadTemplate, head_axes, head_template
 from .fields import Axes, SplineField, texture, total
 from .lesions import Disease, Plaques, Tumour, draw_lesions, inside
-from .tissues import Tissue
 
 SUBARACHNOID_MM = 1.5  # fluid between the hull of the brain and the skull
 SKIN_MM = 2.0

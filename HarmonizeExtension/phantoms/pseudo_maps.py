@@ -13,8 +13,8 @@ from scipy import ndimage
 
 from .. import images
 from ..errors import InputError
+from ..physics.tissues import Tissue, properties
 from .maps import PropertyMaps
-from .tissues import Tissue, properties
 
 CLASSES = (Tissue.CSF, Tissue.GREY_MATTER, Tissue.WHITE_MATTER)  # from dark to bright
 LEAST_VOXELS = 1000

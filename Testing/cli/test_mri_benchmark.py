@@ -11,6 +11,7 @@ from Testing.cli.harmonize import harmonize
         (("mri-benchmark", "manifest.csv"), "leave the manifest out"),
         (("mri-benchmark", "--people", "2"), "at least 3 people"),
         (("mri-benchmark", "--models", "nowhere"), "no folder 'nowhere'"),
+        (("mri-benchmark", "--pair", "a.nii", "b.nii"), "--pair has no part in 'mri-benchmark'"),
         (("site-effect",), "needs a manifest: features"),
         (("site-effect", "manifest.csv", "--people", "3"), "--people has no part in 'site-effect'"),
     ],

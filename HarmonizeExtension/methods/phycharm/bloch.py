@@ -21,8 +21,8 @@ import numpy as np
 from numpy.polynomial import legendre
 
 from ...errors import InputError
-from ...phantoms.tissues import Tissue, properties
 from ...physics.mr_signal import Protocol, Sequence
+from ...physics.tissues import Tissue, properties
 from ...scan import Acquisition
 
 T2_STAR_MS = (

@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...errors import InputError
-from ...phantoms.tissues import Tissue, properties
 from ...physics.mr_signal import Protocol
+from ...physics.tissues import Tissue, properties
 from .bloch import t1_at_field
 
 FIELD_TESLA = 3.0

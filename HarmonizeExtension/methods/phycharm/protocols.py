@@ -11,8 +11,8 @@ from pathlib import Path
 from ...errors import InputError
 from ...files.models import CARD
 from ...phantoms.scanners import SCANNERS
-from ...phantoms.tissues import properties
 from ...physics.mr_signal import Protocol
+from ...physics.tissues import properties
 from ...scan import Acquisition
 from .bloch import protocol_of
 

@@ -21,7 +21,7 @@ from ...errors import InputError
 from ...evaluation.image_quality import nrmse, ssim
 from ...files.models import ModelCard, save_model
 from ...phantoms.scanners import SCANNERS
-from ...phantoms.tissues import Tissue, properties
+from ...physics.tissues import Tissue, properties
 from ...progress import Progress, silent
 from ...training.system import System
 from .consistency import consistency_loss, mapped_image

@@ -14,8 +14,8 @@ from HarmonizeExtension.phantoms.brain import ideal_signal, receive_field
 from HarmonizeExtension.phantoms.maps import property_maps
 from HarmonizeExtension.phantoms.person import Person, body_of
 from HarmonizeExtension.phantoms.scanners import SCANNERS
-from HarmonizeExtension.phantoms.tissues import PROPERTIES, Tissue
 from HarmonizeExtension.physics.mr_signal import Protocol, Sequence
+from HarmonizeExtension.physics.tissues import PROPERTIES, Tissue
 from HarmonizeExtension.scan import Acquisition
 
 SPACING_MM = 3.0

@@ -14,7 +14,7 @@ from HarmonizeExtension.methods.phycharm.first_guess import (
     white_matter_level,
 )
 from HarmonizeExtension.phantoms.scanners import SCANNERS
-from HarmonizeExtension.phantoms.tissues import PROPERTIES, Tissue
+from HarmonizeExtension.physics.tissues import PROPERTIES, Tissue
 
 torch = pytest.importorskip("torch")
 

@@ -10,7 +10,7 @@ from HarmonizeExtension.phantoms.lesions import Disease, Plaques
 from HarmonizeExtension.phantoms.maps import property_maps
 from HarmonizeExtension.phantoms.person import Person, body_of
 from HarmonizeExtension.phantoms.scanners import SCANNERS
-from HarmonizeExtension.phantoms.tissues import PROPERTIES, Tissue
+from HarmonizeExtension.physics.tissues import PROPERTIES, Tissue
 
 SPACING_MM = 2.0
 MASKS = {

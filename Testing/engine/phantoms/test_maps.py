@@ -11,7 +11,7 @@ from HarmonizeExtension.phantoms.lesions import Disease
 from HarmonizeExtension.phantoms.maps import property_maps, quantitative_maps
 from HarmonizeExtension.phantoms.person import Person, body_of
 from HarmonizeExtension.phantoms.scanners import SCANNERS
-from HarmonizeExtension.phantoms.tissues import Tissue
+from HarmonizeExtension.physics.tissues import Tissue
 
 SPACING_MM = 3.0
 

@@ -11,7 +11,7 @@ from HarmonizeExtension.phantoms.maps import property_maps
 from HarmonizeExtension.phantoms.person import Person, body_of
 from HarmonizeExtension.phantoms.pseudo_maps import pseudo_quantitative, tissue_levels
 from HarmonizeExtension.phantoms.scanners import SCANNERS
-from HarmonizeExtension.phantoms.tissues import PROPERTIES, Tissue
+from HarmonizeExtension.physics.tissues import PROPERTIES, Tissue
 
 SPACING_MM = 2.0
 

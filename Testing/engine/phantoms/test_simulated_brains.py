@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from HarmonizeExtension import images
 from HarmonizeExtension.errors import InputError
-from HarmonizeExtension.phantoms import anatomy, brain, person, tissues
+from HarmonizeExtension.phantoms import anatomy, brain, person
 from HarmonizeExtension.phantoms.fields import SplineField, texture, total
 from HarmonizeExtension.phantoms.lesions import Disease
 from HarmonizeExtension.phantoms.person import Person, body_of
 from HarmonizeExtension.phantoms.scanners import SCANNERS
+from HarmonizeExtension.physics import tissues
 from HarmonizeExtension.scan import Modality, Role
 
 SPACING_MM = 4.0

@@ -1,0 +1,64 @@
+"""Training samples that are drawn once into a folder and then read: numbered arrays beside an index of their settings.
+
+folder/
+    index.json       the settings; the same settings give the same bytes
+    00000.npy        of the first person or case, further arrays of it as 00000.KIND.npy
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from ..files.writing import output_folder, replacing, write_json
+from ..progress import Progress
+
+INDEX = "index.json"
+
+
+def draw_missing(
+    folder: Path | str,
+    recipe,
+    count: int,
+    draw: Callable[[Path, object, int], None],
+    workers: int,
+    progress: Progress,
+    last: str = "",
+) -> Path:
+    """Draw the numbers below `count` that are not yet in the folder, in `workers` processes; returns the folder.
+
+    recipe: a dataclass that JSON can hold. draw: called as draw(folder, recipe, number), it saves the arrays of one
+    number, that of the kind `last` at the end, so that a number that has it is whole.
+    Raises InputError where the folder holds what another recipe drew.
+    """
+    folder = output_folder(folder)
+    index = folder / INDEX
+    settings = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    if index.exists() and json.loads(index.read_text(encoding="utf-8")) != settings:
+        raise InputError(f"'{folder}' holds slices that were drawn otherwise; choose another folder for these")
+    write_json(settings, index)
+    missing = [number for number in range(count) if not array_path(folder, number, last).exists()]
+    if missing:
+        with ProcessPoolExecutor(workers) as pool:
+            jobs = [pool.submit(draw, folder, recipe, number) for number in missing]
+            for done, job in enumerate(jobs, start=1):
+                job.result()
+                progress(done / len(jobs), f"Drawing {done} of {len(jobs)}")
+    return folder
+
+
+def array_path(folder: Path, number: int, kind: str = "") -> Path:
+    """Where an array of a number lies."""
+    return folder / f"{number:05d}{kind and '.'}{kind}.npy"
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write an array beside its place, then move it there."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, np.ascontiguousarray(array))

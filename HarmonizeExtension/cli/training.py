@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..errors import InputError
 from ..progress import CancelCheck, Progress
 from .options import command
 
@@ -20,7 +21,12 @@ def add_to(commands) -> None:
     train = command(commands, "train", _train, "train a network as a configuration file says; continues where it was")
     train.add_argument("system", metavar="SYSTEM", help="such as harmonae")
     train.add_argument("config", metavar="CONFIG.yaml", help="parts 'schedule' and 'system', see the README")
-    train.add_argument("--out", required=True, metavar="DIR", help="folder for checkpoint, curves and the model")
+    train.add_argument("--out", metavar="DIR", help="folder for checkpoint, curves and the model")
+    train.add_argument(
+        "--sample",
+        action="store_true",
+        help="train nothing; write CONFIG.yaml to start from, all settings explained",
+    )
 
 
 def _phantom(options, progress: Progress, cancelled: CancelCheck) -> dict:
@@ -36,5 +42,9 @@ def _phantom(options, progress: Progress, cancelled: CancelCheck) -> dict:
 def _train(options, progress: Progress, cancelled: CancelCheck) -> dict:
     from ..training import start
 
+    if options.sample:
+        return {"files": {"configuration": str(start.write_sample(options.system, options.config))}}
+    if options.out is None:
+        raise InputError("--out is missing; name a folder for checkpoint, curves and the model")
     # Ctrl-C is heard at the next report, with a checkpoint written, and not in the middle of one.
     return start.run(options.system, options.config, options.out, progress, cancelled)

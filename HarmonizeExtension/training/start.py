@@ -5,6 +5,9 @@ schedule:            # training.loop.Schedule
   precision: bf16
 system:              # the settings of the system, such as methods.harmonae.training.Settings
   slices: /data/slices
+
+The files in the folder of a training are those of `training.checkpoint`; the names of some stand here as well, for
+those who look into it without PyTorch.
 """
 
 from __future__ import annotations
@@ -12,15 +15,19 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import inspect
+import json
 import os
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import InputError
+from ..files.writing import write_text
 from ..progress import CancelCheck, Progress, never, part, silent
 
 MODEL = "model"  # folder of the result inside the training folder
+CHECKPOINT, STOP, CURVES, VALIDATION = "checkpoint.pt", "stop", "curves.csv", "validation.csv"
 
 # By name on the command line: the module that has `Settings` and the class of the system.
 SYSTEMS = {
@@ -28,6 +35,9 @@ SYSTEMS = {
     "paired": ("methods.paired.training", "PairedTraining"),
     "phycharm": ("methods.phycharm.training", "PhycharmTraining"),
 }
+
+# Of the schedule of a first training: a report within seconds, where it can be stopped, and curves within minutes.
+START = {"steps": 5000, "report_every": 10, "checkpoint_every": 100, "validate_every": 250}
 
 
 def run(
@@ -38,22 +48,17 @@ def run(
     Returns where it stands: step, ended, best figures, and the model folder once there is one. Raises InputError for an
     unknown system, and for a file that cannot be read or has keys or values that do not fit.
     """
-    if system not in SYSTEMS:
-        raise InputError(f"there is no system '{system}' to train; there are: {', '.join(SYSTEMS)}")
-    try:
-        from .loop import Schedule, train
-    except ImportError as error:
-        raise InputError("training needs PyTorch; install it: pip install torch safetensors") from error
-    module, name = SYSTEMS[system]
-    module = importlib.import_module(f"..{module}", __package__)
+    Schedule, Settings, System = _parts(system)  # noqa: N806
+    from .loop import train
+
     entries = read_config(config)
     unknown = set(entries) - {"schedule", "system"}
     if unknown:
         raise InputError(f"'{config}' has an unknown part '{min(unknown)}'; there are: schedule, system")
     schedule = settings_from(Schedule, entries.get("schedule", {}), f"schedule in '{config}'")
-    settings = settings_from(module.Settings, entries.get("system", {}), f"system in '{config}'")
+    settings = settings_from(Settings, entries.get("system", {}), f"system in '{config}'")
     trained, outcome = train(
-        lambda: getattr(module, name)(settings, part(progress, 0.0, 0.05)),
+        lambda: System(settings, part(progress, 0.0, 0.05)),
         schedule,
         folder,
         part(progress, 0.05, 1.0),
@@ -65,6 +70,47 @@ def run(
         trained.save_model(Path(folder) / MODEL, figures)
         answer["files"] = {"model": str(Path(folder) / MODEL)}
     return answer
+
+
+def write_sample(system: str, path: Path | str) -> Path:
+    """Write a configuration to start from: every setting with what it means, and a value that suits a first training.
+
+    Folders of data are beside the file when the training is started where the file is. Raises InputError for an unknown
+    system and where the file is there already, OutputError where it cannot be written.
+    """
+    Schedule, Settings, _System = _parts(system)  # noqa: N806
+    path = Path(path)
+    if path.exists():
+        raise InputError(f"'{path}' is there already; choose another name, or remove it")
+    parts = {"schedule": _described(Schedule, START), "system": _described(Settings, {})}
+    head = f"# A training of {system}, to be changed. Relative folders are those where it is started.\n"
+    write_text("\n".join([head, *(f"{name}:\n{lines}" for name, lines in parts.items())]), path)
+    return path
+
+
+def _described(cls: type, values: Mapping[str, object]) -> str:
+    """A dataclass of settings as lines of YAML: what its docstring says, then each value."""
+    bases = [base for base in reversed(cls.__mro__) if dataclasses.is_dataclass(base)]
+    about = "\n".join(inspect.cleandoc(vars(base)["__doc__"]).partition("\n\n")[2] for base in bases)
+    defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+    # What has no default is the name of a folder: it is called as the setting is.
+    chosen = {name: name if value is dataclasses.MISSING else value for name, value in defaults.items()} | values
+    lines = [f"  # {line}".rstrip() for line in about.splitlines() if line]
+    # JSON is YAML, with its names in quotes.
+    return "\n".join([*lines, *(f"  {name}: {json.dumps(value)}" for name, value in chosen.items()), ""])
+
+
+def _parts(system: str) -> tuple[type, type, type]:
+    """Schedule, and the settings and the class of a system. Raises InputError where it is unknown or lacks PyTorch."""
+    if system not in SYSTEMS:
+        raise InputError(f"there is no system '{system}' to train; there are: {', '.join(SYSTEMS)}")
+    try:
+        from .loop import Schedule
+    except ImportError as error:
+        raise InputError("training needs PyTorch; install it: pip install torch safetensors") from error
+    module, name = SYSTEMS[system]
+    module = importlib.import_module(f"..{module}", __package__)
+    return Schedule, module.Settings, getattr(module, name)
 
 
 def read_config(path: Path | str) -> Mapping[str, object]:

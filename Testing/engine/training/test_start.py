@@ -29,7 +29,9 @@ def test_values_come_as_they_are_meant(tmp_path):
     )
     entries = read_config(path)
     assert settings_from(Schedule, entries["schedule"], "s") == Schedule(steps=10)
-    assert settings_from(Settings, entries["system"], "s") == Settings("here", ("GE 3T", "GE 1.5T"), content=2)
+    assert settings_from(Settings, entries["system"], "s") == Settings(
+        slices="here", scanners=("GE 3T", "GE 1.5T"), content=2
+    )
     path = written(tmp_path, json.dumps({"schedule": {"steps": 3}}))
     assert read_config(path) == {"schedule": {"steps": 3}}
 

@@ -1,0 +1,155 @@
+"""PET volumes of simulated people and, where given, of real ones, drawn once into a folder: what patches are cut from.
+
+    folder/
+        index.json      the settings
+        00000.npy       (centre, z, y, x) SUV of the first person, float16
+
+For training every person is imaged by one centre, so that nothing is paired; for validation by both, so that the truth
+is known. Real images are taken for activity; each of them is imaged by both centres, as they are few, and patches are
+drawn independently.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from ... import images
+from ...body import PET_BODY_SUV
+from ...errors import InputError
+from ...files.writing import output_folder, replacing, write_json
+from ...phantoms.pet_body import PetPerson
+from ...phantoms.pet_centres import centre, read_real, scan_image, scan_person
+from ...progress import Progress, silent
+from ...scan import Scan
+
+INDEX = "index.json"
+_TRIES = 50  # for a patch whose middle lies in the body
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What is drawn.
+
+    people, seed: how many simulated people, and whom. centres: two names. paired: everybody by both centres.
+    spacing_mm: of the cubic voxels that the networks see. real: a folder of PET images in SUV, or "".
+    """
+
+    people: int
+    seed: int
+    centres: tuple[str, ...]
+    paired: bool
+    spacing_mm: float = 3.0
+    real: str = ""
+
+    def __post_init__(self):
+        if len(self.centres) != 2 or self.centres[0] == self.centres[1]:
+            raise InputError("a CycleGAN translates between two centres; give two")
+        for name in self.centres:
+            centre(name)
+        if self.people < 2 or not self.spacing_mm > 0:
+            raise InputError("at least two people and a spacing above 0 are needed")
+
+
+def draw_volumes(folder: Path | str, recipe: Recipe, workers: int = 1, progress: Progress = silent) -> Volumes:
+    """Draw what is missing in the folder, and open it. The same recipe gives the same bytes.
+
+    Raises InputError where the folder holds volumes of another recipe.
+    """
+    folder = output_folder(folder)
+    settings = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    index = folder / INDEX
+    if index.exists() and json.loads(index.read_text(encoding="utf-8")) != settings:
+        raise InputError(f"'{folder}' holds volumes that were drawn otherwise; choose another folder for these")
+    write_json(settings, index)
+    real = tuple(read_real(recipe.real)) if recipe.real else ()
+    volumes = Volumes(folder, recipe, len(real))
+    missing = [number for number in range(recipe.people + len(real)) if not volumes.path(number).exists()]
+    if missing:
+        with ProcessPoolExecutor(workers) as pool:
+            jobs = [pool.submit(_draw, volumes, number) for number in missing]
+            for done, job in enumerate(jobs, start=1):
+                job.result()
+                progress(done / len(jobs), f"Drawing people: {done} of {len(jobs)}")
+    return volumes
+
+
+def _draw(volumes: Volumes, number: int) -> None:
+    recipe = volumes.recipe
+    person_seed, *sessions = np.random.SeedSequence([recipe.seed, number]).spawn(3)
+    rngs = {name: np.random.default_rng(seed) for name, seed in zip(recipe.centres, sessions, strict=True)}
+    if number < recipe.people:
+        person = PetPerson.draw(np.random.default_rng(person_seed), f"person {number}")
+        scans = [scan_person(person, name, rngs[name]) for name in volumes.centres_of(number)]
+    else:
+        image = list(read_real(recipe.real).values())[number - recipe.people]
+        scans = [scan_image(image, name, rngs[name]) for name in volumes.centres_of(number)]
+    seen = [on_cubic_voxels(scan, recipe.spacing_mm) for scan in scans]
+    shape = np.min([array.shape for array in seen], axis=0)
+    stored = np.stack([array[tuple(slice(n) for n in shape)] for array in seen]).astype(np.float16)
+    with replacing(volumes.path(number)) as temporary, open(temporary, "wb") as file:
+        np.save(file, stored)
+
+
+def on_cubic_voxels(scan: Scan, spacing_mm: float) -> np.ndarray:
+    """The scan (z, y, x) at the spacing of the networks, by cubic splines, float32."""
+    return images.to_array(images.resample(scan.image, images.grid_with_spacing(scan.image, (spacing_mm,) * 3)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Volumes:
+    """Drawn volumes; arrays are read as they are asked for. real: how many of them are of real images."""
+
+    folder: Path
+    recipe: Recipe
+    real: int
+
+    def path(self, number: int) -> Path:
+        """Of the file of a person."""
+        return self.folder / f"{number:05d}.npy"
+
+    def centres_of(self, number: int) -> tuple[str, ...]:
+        """By whom a person was imaged."""
+        both = self.recipe.paired or number >= self.recipe.people
+        return self.recipe.centres if both else (self.recipe.centres[number % 2],)
+
+    def volume(self, number: int, name: str) -> np.ndarray:
+        """A person's scan by a centre (z, y, x), SUV, as float16 on disk."""
+        return np.load(self.path(number), mmap_mode="r")[self.centres_of(number).index(name)]
+
+    def patches(self, name: str, shape: Sequence[int], count: int, rng: np.random.Generator) -> np.ndarray:
+        """Random patches (count, z, y, x) of a centre's scans, SUV, float32, mostly with their middle in the body."""
+        people = [n for n in range(self.recipe.people + self.real) if name in self.centres_of(n)]
+        return np.stack([self._patch(self.volume(int(rng.choice(people)), name), shape, rng) for _ in range(count)])
+
+    def paired_patches(self, number: int, shape: Sequence[int], count: int, rng: np.random.Generator) -> np.ndarray:
+        """Patches (centre, count, z, y, x) of one person at the same places by both centres."""
+        state = rng.bit_generator.state
+        drawn = []
+        for name in self.recipe.centres:
+            rng.bit_generator.state = state
+            # The places are chosen on the first centre's scan.
+            where = self.volume(number, self.recipe.centres[0])
+            shown = self.volume(number, name)
+            drawn.append([np.float32(shown[_place(where, shape, rng)]) for _ in range(count)])
+        return np.array(drawn)
+
+    def _patch(self, volume: np.ndarray, shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+        patch = np.float32(volume[_place(volume, shape, rng)])
+        short = [(0, max(0, wanted - n)) for wanted, n in zip(shape, patch.shape, strict=True)]
+        return np.pad(patch, short, mode="reflect")
+
+
+def _place(volume: np.ndarray, shape: Sequence[int], rng: np.random.Generator) -> tuple[slice, ...]:
+    room = [max(n - wanted, 0) for n, wanted in zip(volume.shape, shape, strict=True)]
+    for _ in range(_TRIES):
+        start = [int(rng.integers(n + 1)) for n in room]
+        middle = tuple(min(s + wanted // 2, n - 1) for s, wanted, n in zip(start, shape, volume.shape, strict=True))
+        if volume[middle] > PET_BODY_SUV:
+            break
+    return tuple(slice(s, s + wanted) for s, wanted in zip(start, shape, strict=True))

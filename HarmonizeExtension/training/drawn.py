@@ -30,11 +30,13 @@ def draw_missing(
     workers: int,
     progress: Progress,
     last: str = "",
+    what: str = "people",
 ) -> Path:
     """Draw the numbers below `count` that are not yet in the folder, in `workers` processes; returns the folder.
 
     recipe: a dataclass that JSON can hold. draw: called as draw(folder, recipe, number), it saves the arrays of one
-    number, that of the kind `last` at the end, so that a number that has it is whole.
+    number, that of the kind `last` at the end, so that a number that has it is whole. what: is counted, for the
+    progress.
     Raises InputError where the folder holds what another recipe drew.
     """
     folder = output_folder(folder)
@@ -49,7 +51,7 @@ def draw_missing(
             jobs = [pool.submit(draw, folder, recipe, number) for number in missing]
             for done, job in enumerate(jobs, start=1):
                 job.result()
-                progress(done / len(jobs), f"Drawing {done} of {len(jobs)}")
+                progress(done / len(jobs), f"Drawing {what}: {done} of {len(jobs)}")
     return folder
 
 

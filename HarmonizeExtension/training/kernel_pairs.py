@@ -77,7 +77,7 @@ def draw_kernel_pairs(
 
     Raises InputError where the folder holds slices of another recipe.
     """
-    return KernelPairs(draw_missing(folder, recipe, recipe.cases, _draw, workers, progress), recipe)
+    return KernelPairs(draw_missing(folder, recipe, recipe.cases, _draw, workers, progress, what="cases"), recipe)
 
 
 def _draw(folder: Path, recipe: KernelRecipe, number: int) -> None:

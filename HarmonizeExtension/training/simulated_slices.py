@@ -12,9 +12,7 @@ validation by all, so that the truth is known.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +20,6 @@ import SimpleITK as sitk
 
 from ..body import body_mask
 from ..errors import InputError
-from ..files.writing import output_folder, replacing, write_json
 from ..networks.intensity import body_level
 from ..phantoms.lesions import Disease
 from ..phantoms.person import Person
@@ -30,8 +27,9 @@ from ..phantoms.scanners import SCANNERS
 from ..phantoms.training_pairs import paired_slices
 from ..progress import Progress, silent
 from ..scan import Modality, Scan
+from .drawn import array_path, draw_missing, save_array
 
-INDEX = "index.json"
+BRAIN = "brain"
 ONE = 16384  # stored value of the robust maximum; four times that still fits
 FIELD_MM = (224.0, 192.0)
 CUT_MM = (224.0, 176.0)  # y, x; the sides of the field are air
@@ -70,24 +68,7 @@ def draw_slices(folder: Path | str, recipe: Recipe, workers: int = 2, progress: 
 
     Raises InputError where the folder holds slices of another recipe.
     """
-    folder = output_folder(folder)
-    index = folder / INDEX
-    settings = json.loads(json.dumps(dataclasses.asdict(recipe)))
-    if index.exists() and json.loads(index.read_text(encoding="utf-8")) != settings:
-        raise InputError(f"'{folder}' holds slices that were drawn otherwise; choose another folder for these")
-    write_json(settings, index)
-    missing = [number for number in range(recipe.people) if not _path(folder, number).exists()]
-    if missing:
-        with ProcessPoolExecutor(workers) as pool:
-            jobs = [pool.submit(_draw, folder, recipe, number) for number in missing]
-            for done, job in enumerate(jobs, start=1):
-                job.result()
-                progress(done / len(jobs), f"Drawing people: {done} of {len(jobs)}")
-    return Slices(folder, recipe)
-
-
-def _path(folder: Path, number: int, kind: str = "") -> Path:
-    return folder / f"{number:05d}{kind}.npy"
+    return Slices(draw_missing(folder, recipe, recipe.people, _draw, workers, progress), recipe)
 
 
 def _draw(folder: Path, recipe: Recipe, number: int) -> None:
@@ -105,19 +86,14 @@ def _draw(folder: Path, recipe: Recipe, number: int) -> None:
         level = body_level(scan, body_mask(Scan(image, Modality.MR)))
         stored.append(np.rint(np.clip(scan * (ONE / level), 0, 65535)).astype(np.uint16))
     kept = (slice(recipe.every // 2, None, recipe.every), *_cut(drawn.scans.shape[2:], recipe.spacing_mm))
-    _save(_path(folder, number, ".brain"), drawn.structures["brain"][kept])
-    _save(_path(folder, number), np.stack(stored)[(slice(None), *kept)])
+    save_array(array_path(folder, number, BRAIN), drawn.structures["brain"][kept])
+    save_array(array_path(folder, number), np.stack(stored)[(slice(None), *kept)])
 
 
 def _cut(shape: Sequence[int], spacing_mm: float) -> tuple[slice, ...]:
     """The middle (y, x), in multiples of 4 as the networks need."""
     lengths = [int(mm / spacing_mm) // 4 * 4 for mm in CUT_MM]
     return tuple(slice((n - length) // 2, (n - length) // 2 + length) for n, length in zip(shape, lengths, strict=True))
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, np.ascontiguousarray(array))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,12 +105,12 @@ class Slices:
 
     def scans(self, number: int) -> np.ndarray:
         """The scans of a person (scanner, slice, y, x), float32 from -1 to 1, as networks see them."""
-        stored = np.load(_path(self.folder, number), mmap_mode="r")
+        stored = np.load(array_path(self.folder, number), mmap_mode="r")
         return as_seen(stored)
 
     def brain(self, number: int) -> np.ndarray:
         """Where the brain of a person is (slice, y, x), bool."""
-        return np.load(_path(self.folder, number, ".brain"))
+        return np.load(array_path(self.folder, number, BRAIN))
 
     def batch(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Random slices (batch, 1, y, x), float32 from -1 to 1, and the index of the scanner of each (batch,).
@@ -146,7 +122,7 @@ class Slices:
             site = int(rng.integers(len(self.recipe.scanners)))
             scanned = range(site, self.recipe.people, len(self.recipe.scanners)) if not self.recipe.paired else None
             number = int(rng.choice(scanned) if scanned else rng.integers(self.recipe.people))
-            stored = np.load(_path(self.folder, number), mmap_mode="r")
+            stored = np.load(array_path(self.folder, number), mmap_mode="r")
             images.append(as_seen(stored[site if self.recipe.paired else 0, rng.integers(stored.shape[1])]))
             sites.append(site)
         return np.stack(images)[:, None], np.array(sites)

@@ -10,22 +10,19 @@ folder/
 from __future__ import annotations
 
 import dataclasses
-import json
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import InputError
-from ...files.writing import output_folder, replacing, write_json
 from ...phantoms.lesions import Disease
 from ...phantoms.person import Person
 from ...phantoms.scanners import SCANNERS
 from ...phantoms.training_pairs import paired_slices
 from ...progress import Progress, silent
+from ...training.drawn import array_path, draw_missing, save_array
 from .first_guess import FIELD_TESLA, white_matter_level
 
-INDEX = "index.json"
 ONE = 16384  # stored value of white matter; four times that still fits
 SIDE_MM = 192.0
 
@@ -63,15 +60,15 @@ class Samples:
 
     def scans(self, number: int) -> np.ndarray:
         """Scans of a person (scanner, slice, y, x), uint16, where ONE is white matter; read from disk in parts."""
-        return np.load(_path(self.folder, number, "scans"), mmap_mode="r")
+        return np.load(array_path(self.folder, number, "scans"), mmap_mode="r")
 
     def truth(self, number: int) -> np.ndarray:
         """T1 in seconds at 3 T, and M0, of a person (2, slice, y, x), float16; read from disk in parts."""
-        return np.load(_path(self.folder, number, "truth"), mmap_mode="r")
+        return np.load(array_path(self.folder, number, "truth"), mmap_mode="r")
 
     def brain(self, number: int) -> np.ndarray:
         """Where the brain of a person is (slice, y, x), bool; read from disk in parts."""
-        return np.load(_path(self.folder, number, "brain"), mmap_mode="r")
+        return np.load(array_path(self.folder, number, "brain"), mmap_mode="r")
 
 
 def draw_samples(folder: Path | str, sampling: Sampling, workers: int = 2, progress: Progress = silent) -> Samples:
@@ -79,21 +76,8 @@ def draw_samples(folder: Path | str, sampling: Sampling, workers: int = 2, progr
 
     Raises InputError where the folder holds slices of other settings.
     """
-    folder = output_folder(folder)
-    index = folder / INDEX
-    settings = json.loads(json.dumps(dataclasses.asdict(sampling)))
-    if index.exists() and json.loads(index.read_text(encoding="utf-8")) != settings:
-        raise InputError(f"'{folder}' holds slices that were drawn otherwise; choose another folder for these")
-    write_json(settings, index)
     # The scans are written last, so that a person who has them is whole.
-    missing = [number for number in range(sampling.people) if not _path(folder, number, "scans").exists()]
-    if missing:
-        with ProcessPoolExecutor(workers) as pool:
-            jobs = [pool.submit(_draw, folder, sampling, number) for number in missing]
-            for done, job in enumerate(jobs, start=1):
-                job.result()
-                progress(done / len(jobs), f"Drawing people: {done} of {len(jobs)}")
-    return Samples(folder, sampling)
+    return Samples(draw_missing(folder, sampling, sampling.people, _draw, workers, progress, last="scans"), sampling)
 
 
 def _draw(folder: Path, sampling: Sampling, number: int) -> None:
@@ -112,15 +96,6 @@ def _draw(folder: Path, sampling: Sampling, number: int) -> None:
         scans.append(np.rint(np.clip(scan * brain * (ONE / level), 0, 65535))[kept].astype(np.uint16))
     maps = drawn.maps[FIELD_TESLA]
     truth = np.stack([maps.t1_ms / 1000, maps.proton_density]) * brain
-    _save(_path(folder, number, "brain"), brain[kept])
-    _save(_path(folder, number, "truth"), truth[:, kept].astype(np.float16))
-    _save(_path(folder, number, "scans"), np.stack(scans))
-
-
-def _path(folder: Path, number: int, kind: str) -> Path:
-    return folder / f"{number:05d}.{kind}.npy"
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, np.ascontiguousarray(array))
+    save_array(array_path(folder, number, "brain"), brain[kept])
+    save_array(array_path(folder, number, "truth"), truth[:, kept].astype(np.float16))
+    save_array(array_path(folder, number, "scans"), np.stack(scans))

@@ -6,18 +6,19 @@ Always in float32: what bfloat16 saves in time it costs in texture features, whi
 from __future__ import annotations
 
 import importlib.util
-import math
 import warnings
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
+from ..errors import InputError
 from ..progress import CancelCheck, Progress, never, silent, stop_if
 
 BACKENDS = ("openvino", "torch")
 
-Runner = Callable[[np.ndarray], np.ndarray]
+Runner = Callable[[np.ndarray], np.ndarray]  # of a batch of slices
+Maker = Callable[[int], Runner]  # of a runner for batches of at most so many
 
 
 def default_backend() -> str:
@@ -35,24 +36,53 @@ def run_on_slices(
 ) -> np.ndarray:
     """A network from (batch, channels, y, x) to images of the same y and x, applied to slices (n, channels, y, x).
 
-    Float32 in and out. Memory is bounded by `batch` slices; where a GPU has not enough for them, fewer are tried, and
-    then the CPU. Raises Cancelled between batches.
+    Float32 in and out. Memory is bounded by `batch` slices; where it does not suffice, fewer are tried, down to one,
+    and then the CPU after a GPU; progress says so. Raises InputError where one slice is too much, Cancelled between
+    batches.
     """
     network = network.eval()
-    batch = min(batch, len(slices))
-    if (backend or default_backend()) == "openvino":
-        run = _openvino(network, (batch, *slices.shape[1:]))
-    else:
-        run = _torch(network)
-    results = []
-    for start in range(0, len(slices), batch):
+    ways = _ways(network, slices.shape[1:], backend or default_backend())
+    batch = most = min(batch, len(slices))
+    run, results, done, note = None, [], 0, ""
+    while done < len(slices):
         stop_if(cancelled)
-        part = slices[start : start + batch]
-        # The last batch is filled up, since a compiled network has one shape.
-        filled = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
-        results.append(run(np.ascontiguousarray(filled, np.float32))[: len(part)])
-        progress(min(1.0, (start + batch) / len(slices)), f"Slice {start + len(part)} of {len(slices)}")
+        try:
+            run = run or ways[0](most)
+            found = run(np.ascontiguousarray(slices[done : done + most], np.float32))
+        except (MemoryError, RuntimeError) as error:
+            if not _for_want_of_memory(error):
+                raise
+            run = None  # with it goes what it holds
+            if most > 1:
+                most, note = most // 2, f"; memory suffices for {most // 2} at a time"
+            elif len(ways) > 1:
+                torch.cuda.empty_cache()
+                del ways[0]
+                most, note = batch, "; on the CPU, as the GPU has too little memory"
+            else:
+                rows, columns = slices.shape[2:]
+                raise InputError(
+                    f"there is not enough memory for one slice of {rows} x {columns} pixels; close other programs"
+                ) from error
+            continue
+        results.append(found)
+        done += len(found)
+        progress(done / len(slices), f"Slice {done} of {len(slices)}{note}")
     return np.concatenate(results)
+
+
+def _for_want_of_memory(error: Exception) -> bool:
+    # torch's CPU allocator and OpenVINO raise a plain RuntimeError.
+    words = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "alloc" in words or "out of memory" in words
+
+
+def _ways(network: torch.nn.Module, shape: tuple[int, ...], backend: str) -> list[Maker]:
+    """How the network can be run on slices of a shape (channels, y, x): the first as long as memory suffices."""
+    if backend == "openvino":
+        return [lambda most: _openvino(network, (most, *shape))]
+    devices = [torch.device("cuda"), torch.device("cpu")] if torch.cuda.is_available() else [torch.device("cpu")]
+    return [lambda most, device=device: _torch(network, device) for device in devices]
 
 
 def _openvino(network: torch.nn.Module, shape: tuple[int, ...]) -> Runner:
@@ -63,25 +93,24 @@ def _openvino(network: torch.nn.Module, shape: tuple[int, ...]) -> Runner:
         warnings.simplefilter("ignore")  # about tracing, which is all that OpenVINO needs
         traced = torch.jit.trace(network.cpu(), small, check_trace=False)
     model = openvino.convert_model(traced, example_input=small, input=list(shape))
-    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return lambda slices: np.array(compiled(slices)[0])
+    # As many threads as torch has: in processes side by side each has one, and more would fight for the cores.
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    compiled = openvino.Core().compile_model(model, "CPU", settings)
+
+    def run(slices: np.ndarray) -> np.ndarray:
+        # The last batch is filled up, since a compiled network has one shape.
+        missing = shape[0] - len(slices)
+        filled = np.concatenate([slices, np.repeat(slices[-1:], missing, axis=0)]) if missing else slices
+        return np.array(compiled(filled)[0])[: len(slices)]
+
+    return run
 
 
-def _torch(network: torch.nn.Module) -> Runner:
-    def run(slices: np.ndarray, device: torch.device, most: int) -> np.ndarray:
-        parts = np.array_split(slices, math.ceil(len(slices) / most))
-        moved = network.to(device)
+def _torch(network: torch.nn.Module, device: torch.device) -> Runner:
+    moved = network.to(device)
+
+    def run(slices: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return np.concatenate([moved(torch.from_numpy(p).to(device)).float().cpu().numpy() for p in parts])
+            return moved(torch.from_numpy(slices).to(device)).float().cpu().numpy()
 
-    def with_less_memory(slices: np.ndarray) -> np.ndarray:
-        most = len(slices)
-        while torch.cuda.is_available() and most >= 1:
-            try:
-                return run(slices, torch.device("cuda"), most)
-            except torch.OutOfMemoryError:
-                torch.cuda.empty_cache()
-                most //= 2
-        return run(slices, torch.device("cpu"), len(slices))
-
-    return with_less_memory
+    return run

@@ -21,6 +21,7 @@ from HarmonizeModuleLib.logic import HarmonizeModuleLogic
 from HarmonizeModuleLib.methodPanel import MethodPanel
 from HarmonizeModuleLib.resultsPanel import ResultsPanel
 from HarmonizeModuleLib.sampleData import registerSampleData
+from HarmonizeModuleLib.trainingPanel import TrainingPanel
 
 from HarmonizeExtension.errors import Cancelled, HarmonizeError, RefusedError
 from HarmonizeExtension.radiomics.settings import Settings
@@ -86,6 +87,7 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = HarmonizeModuleLogic()
         self.inputs, self.method, self.results = InputsPanel(self.ui), MethodPanel(self.ui), ResultsPanel(self.ui)
         self.cohort = CohortPanel(self.ui, self._startCohort)
+        self.training = TrainingPanel(self.ui, self.logic.startTraining)
         self.ui.settingsCombo.addItem(_("those of the modality"), "")
         for name in Settings.names():
             self.ui.settingsCombo.addItem(name, name)
@@ -94,6 +96,7 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndBatchProcessEvent, self.onSceneEndBatchProcess)
         self.ui.applyButton.connect("clicked(bool)", self.onApplyButton)
+        self.ui.mapsButton.connect("clicked(bool)", self.onMapsButton)
         self.ui.settingsCombo.connect("currentIndexChanged(int)", self.onSettings)
         self.initializeParameterNode()
 
@@ -104,6 +107,7 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.removeObservers()
         self.inputs.removeObservers()
         self.cohort.cleanup()
+        self.training.cleanup()
 
     def enter(self):
         """Called each time the user opens the module."""
@@ -152,6 +156,7 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.inputs.setParameterNode(parameterNode)
         self.method.setParameterNode(parameterNode)
         self.cohort.setParameterNode(parameterNode)
+        self.training.setParameterNode(parameterNode)
         self._onParameters()
 
     def _disconnect(self):
@@ -177,17 +182,23 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.method.refresh(self.inputs.modality())
         self.ui.settingsCombo.currentIndex = max(self.ui.settingsCombo.findData(p.settings), 0)
         self.cohort.refresh(self.inputs.modality(), self.method.missing())
+        self.training.refresh(self.inputs.modality())
         reason = self._whyNot()
         self.ui.applyButton.enabled = not reason
         self.ui.applyButton.toolTip = reason or _("Harmonize the scan, check the result, measure before and after")
+        self.ui.mapsButton.enabled = not self._noScan()
+
+    def _noScan(self) -> str:
+        """Why nothing can be done yet, as a sentence; empty when there is a scan."""
+        if self._parameterNode.inputVolume is None:
+            return _("Choose a scan to harmonize")
+        return "" if self.inputs.modality() else _("Choose the modality; the scan does not say it")
 
     def _whyNot(self) -> str:
         """Why Apply is off, as a sentence; empty when everything is chosen."""
         p = self._parameterNode
-        if p.inputVolume is None:
-            return _("Choose a scan to harmonize")
-        if self.inputs.modality() is None:
-            return _("Choose the modality; the scan does not say it")
+        if self._noScan():
+            return self._noScan()
         if p.outputVolume is not None and p.outputVolume is p.inputVolume:
             return _("The result would overwrite the scan; choose another output")
         if p.outputVolume is not None and p.outputVolume is self.method.target():
@@ -200,12 +211,20 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._cancelRequested = True
             self.ui.applyButton.enabled = False
             return
-        self._setRunning(True)
         self.results.clear()
+        self._work(self._apply, _("The scan was not harmonized."))
+
+    def onMapsButton(self):
+        """T1 and M0 maps of the scan; Apply cancels meanwhile."""
+        self._work(self._maps, _("The maps were not written."))
+
+    def _work(self, work, failure):
+        """Do something that takes a while and gives its outcome in words."""
+        self._setRunning(True)
         outcome = ""
         try:
-            with slicer.util.tryWithErrorDisplay(_("The scan was not harmonized.")):
-                outcome = self._apply()
+            with slicer.util.tryWithErrorDisplay(failure):
+                outcome = work()
         finally:
             self._setRunning(False)
             self._say(outcome)
@@ -237,6 +256,24 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.results.show(result.verdict, result.case.features, inputVolume, result.outputVolume, result.featureTable)
         slicer.util.setSliceViewerLayers(background=result.outputVolume)
         return _("Done: {name}").format(name=result.outputVolume.GetName())
+
+    def _maps(self) -> str:
+        """Run the logic and show the maps; returns the outcome in words."""
+        p = self._parameterNode
+        try:
+            maps = self.logic.writeMaps(
+                p.inputVolume,
+                p.segmentation,
+                p.referenceSegment or None,
+                p.modality,
+                *self.method.sourceAndModel(),
+                progress=self._onProgress,
+                cancelled=lambda: self._cancelRequested,
+            )
+        except Cancelled:
+            return _("Cancelled; nothing was written.")
+        slicer.util.setSliceViewerLayers(background=maps[0])
+        return _("Done: {names}").format(names=_(" and ").join(node.GetName() for node in maps))
 
     def _recipe(self) -> dict:
         """What is done to a scan, alike for one and for a cohort."""

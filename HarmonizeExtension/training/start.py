@@ -12,6 +12,7 @@ those who look into it without PyTorch.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import importlib
@@ -22,7 +23,7 @@ import typing
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import Cancelled, InputError
 from ..files.writing import write_text
 from ..progress import CancelCheck, Progress, never, part, silent
 
@@ -57,12 +58,14 @@ def run(
         raise InputError(f"'{config}' has an unknown part '{min(unknown)}'; there are: schedule, system")
     schedule = settings_from(Schedule, entries.get("schedule", {}), f"schedule in '{config}'")
     settings = settings_from(Settings, entries.get("system", {}), f"system in '{config}'")
+
+    def tell(fraction: float, text: str) -> None:
+        # The loop itself asks whether to stop, and writes a checkpoint then; told of progress, nobody may end it.
+        with contextlib.suppress(Cancelled):
+            progress(fraction, text)
+
     trained, outcome = train(
-        lambda: System(settings, part(progress, 0.0, 0.05)),
-        schedule,
-        folder,
-        part(progress, 0.05, 1.0),
-        cancelled,
+        lambda: System(settings, part(progress, 0.0, 0.05)), schedule, folder, part(tell, 0.05, 1.0), cancelled
     )
     answer = dataclasses.asdict(outcome)
     if outcome.ended != "stopped" and os.environ.get("RANK", "0") == "0":

@@ -31,9 +31,13 @@ class HarmonizeProcess:
     fraction, text: how far it is.
     """
 
-    def __init__(self, arguments: Sequence[str], folder: Path):
-        """Start `harmonize ARGUMENTS` in a folder. Raises OutputError where it cannot be started."""
+    def __init__(self, arguments: Sequence[str], folder: Path, graceSeconds: float = GRACE_SECONDS):
+        """Start `harmonize ARGUMENTS` in a folder. Raises OutputError where it cannot be started.
+
+        graceSeconds: how long it may take to stop before it is killed.
+        """
         self.fraction, self.text = 0.0, _("Starting")
+        self._graceSeconds = graceSeconds
         self._said: collections.deque[str] = collections.deque(maxlen=_LINES_KEPT)
         self._answer: list[str] = []
         self._lines: queue.SimpleQueue = queue.SimpleQueue()
@@ -74,7 +78,7 @@ class HarmonizeProcess:
                 self._open -= 1
             else:
                 take(line)
-        if self._stoppedAt is not None and time.monotonic() - self._stoppedAt > GRACE_SECONDS:
+        if self._stoppedAt is not None and time.monotonic() - self._stoppedAt > self._graceSeconds:
             # PythonSlicer is a launcher and may keep our end of the input stream to itself. With it, that stream ends
             # for the Python behind it, which so stops as cleanly; and killed outright, a cohort continues as well.
             self._process.kill()

@@ -16,19 +16,23 @@ from HarmonizeExtension.errors import InputError, RefusedError
 from HarmonizeExtension.guard import Status, Verdict
 from HarmonizeExtension.methods import catalogue
 from HarmonizeExtension.methods.base import MethodCard
+from HarmonizeExtension.methods.phycharm.harmonizer import SHIPPED, quantitative_maps
+from HarmonizeExtension.methods.phycharm.protocols import ScannerProtocol, protocol_from_text
 from HarmonizeExtension.methods.preparation import BiasFieldCorrection, Resampling, Step
 from HarmonizeExtension.progress import CancelCheck, Progress, never, silent, stop_if
 from HarmonizeExtension.radiomics.settings import Settings
 from HarmonizeExtension.recipe import Recipe
 from HarmonizeExtension.scan import Modality, TargetKind
 
-from . import cohortFiles, scene, sceneScans
+from . import cohortFiles, quantitativeMaps, scene, sceneScans
 from .cohortResults import CohortResult
 from .cohortRun import CohortRun, CohortTask
 from .featureTables import writeFeatures
 from .parameters import HarmonizeModuleParameterNode
+from .trainingRun import TrainingRun
 
 _LOOK_SECONDS = 0.05  # between two looks at a process
+BRAIN = ("brain", "brain mask")  # segments that the maps are made in
 VOLUME_TARGETS = (TargetKind.SCAN, TargetKind.KERNEL, TargetKind.RESOLUTION, TargetKind.PROTOCOL)
 
 
@@ -115,6 +119,47 @@ class HarmonizeModuleLogic(ScriptedLoadableModuleLogic):
         table = writeFeatures(result.features, inputVolume, featureTable) if result.features.rows else None
         node = scene.writeVerdict(result.verdict, result.after, inputVolume, volume)
         return Result(volume, table, node, result.verdict, result)
+
+    def writeMaps(
+        self,
+        inputVolume,
+        segmentation,
+        referenceSegment: str | None = None,
+        modality: str = "",
+        source: ScannerProtocol | str | None = None,
+        model: str | os.PathLike | None = None,
+        progress: Progress | None = None,
+        cancelled: CancelCheck | None = None,
+    ) -> tuple:
+        """T1 (ms) and M0 (relative to water) maps of a T1-weighted brain beside it in the scene; blocks until done.
+
+        They are what PhyCHarm's networks see in one image, for harmonization and comparison, and measure no patient.
+        segmentation: with a segment "brain", or one that `referenceSegment` names. modality: as for `process`.
+        source: the protocol of the scan, where its tags do not say it. model: a folder; the one that ships when None.
+
+        Returns the volume nodes (T1, M0); those of an earlier run are written again. Raises ValueError (HarmonizeError)
+        with a sentence for the user, Cancelled when `cancelled()` became true; then nothing was written.
+        """
+        cancelled = cancelled or never
+        names = scene.segmentNames(segmentation)
+        brains = [segmentID for segmentID, name in names.items() if name.casefold() in BRAIN]
+        scan = scene.scanFromNodes(inputVolume, segmentation, modality, _single(referenceSegment), measured=brains)
+        source = protocol_from_text(source) if isinstance(source, str) else source
+        maps = quantitative_maps(scan, source, model or SHIPPED, progress or silent, cancelled)
+        stop_if(cancelled)
+        if inputVolume.GetScene() is None:
+            raise InputError(
+                _("'{name}' was removed from the scene meanwhile; nothing was written").format(name=scan.name)
+            )
+        return quantitativeMaps.writeMaps(maps, scan, inputVolume)
+
+    def startTraining(self, system: str, config: str | os.PathLike, outputFolder: str | os.PathLike) -> TrainingRun:
+        """`harmonize train` in a process of its own, followed by calling its `step` until it is False.
+
+        system, config: as for that command. outputFolder: for checkpoint, curves and the model; a training that was
+        stopped or killed continues in its folder. Raises OutputError where it cannot be started.
+        """
+        return TrainingRun(system, Path(config), Path(outputFolder))
 
     def startCohort(
         self,

@@ -6,7 +6,9 @@ from slicer.i18n import tr as _
 from HarmonizeExtension.errors import InputError, ModelError
 from HarmonizeExtension.methods import catalogue
 from HarmonizeExtension.methods.base import MethodCard
+from HarmonizeExtension.methods.phycharm.harmonizer import Phycharm
 from HarmonizeExtension.methods.phycharm.protocols import EXAMPLE as PROTOCOL_EXAMPLE
+from HarmonizeExtension.methods.phycharm.protocols import ProtocolTarget
 from HarmonizeExtension.phantoms.scanners import SCANNERS
 from HarmonizeExtension.physics.ct_kernel import GENERIC_KERNELS
 from HarmonizeExtension.scan import Modality, TargetKind
@@ -98,6 +100,15 @@ class MethodPanel:
             return p.targetVolume
         return p.targetText.strip() or None if kind in TEXT_TARGETS else None
 
+    def sourceAndModel(self) -> tuple:
+        """The protocol of the scan and the model, where they were typed with the target; None for each that was not.
+
+        Raises InputError for a target that makes no sense.
+        """
+        target = self.target()
+        typed = ProtocolTarget.from_text(target) if isinstance(target, str) else None
+        return (typed.source, typed.model) if typed else (None, None)
+
     def missing(self, inputVolume=None) -> str:
         """What still has to be chosen to harmonize a scan, or any, as a sentence; empty when nothing is."""
         p, card = self._parameterNode, self.card()
@@ -140,6 +151,7 @@ class MethodPanel:
                 widget.setVisible(shown[name])
         if card.target in TEXT_TARGETS:
             self._showText(p, *TEXT_TARGETS[card.target], _offered(card))
+        ui.mapsButton.setVisible(card is Phycharm.card)
         isMR = modality in (None, Modality.MR) and card.name != "n4"
         for widget in (ui.biasLabel, ui.biasCheckBox):
             widget.setVisible(isMR)

@@ -27,6 +27,8 @@ class HarmonizeModuleParameterNode:
         but cohortLeftOut (volume IDs). The site of a volume stands on its node.
     cohortKeep - covariates that ComBat keeps, with commas between them.
     cohortFolder - where a cohort is written to. cohortProcesses - scans at once.
+    trainingSystem - what is trained, by its name. trainingConfig - by which file; empty for one to start from.
+    trainingFolder - where checkpoint, curves and model of a training are.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -52,3 +54,6 @@ class HarmonizeModuleParameterNode:
     cohortKeep: str = ""
     cohortFolder: str = ""
     cohortProcesses: Annotated[int, WithinRange(1, 64)] = 1
+    trainingSystem: str = ""
+    trainingConfig: str = ""
+    trainingFolder: str = ""

@@ -52,21 +52,31 @@ def _padded(values: np.ndarray, series: Series, length: int) -> np.ndarray:
     return np.pad(np.asarray(values, float), (0, length - len(values)), "edge" if len(values) else "empty")
 
 
-def _seriesNode(series: Series, number: int, table, named: bool):
+def newSeries(name: str, table, xColumn: str, yColumn: str, group: int):
+    """A new series node: a line through two columns of a table node, in the colour of its group; below 0 in grey."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotSeriesNode")
-    node.SetName(series.name)  # an empty one keeps out of the legend
+    node.SetName(name)  # an empty one keeps out of the legend
     node.SetHideFromEditors(True)
     node.SetAndObserveTableNodeID(table.GetID())
-    node.SetXColumnName(f"x{number}")
-    node.SetYColumnName(f"y{number}")
-    colour = NEUTRAL if series.group < 0 else COLOURS[series.group % len(COLOURS)]
+    node.SetXColumnName(xColumn)
+    node.SetYColumnName(yColumn)
+    colour = NEUTRAL if group < 0 else COLOURS[group % len(COLOURS)]
     node.SetColor([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-    kind = slicer.vtkMRMLPlotSeriesNode
-    node.SetPlotType(kind.PlotTypeBar if series.kind == BARS else kind.PlotTypeScatter)
-    node.SetLineStyle({DASHED: kind.LineStyleDash, POINTS: kind.LineStyleNone}.get(series.kind, kind.LineStyleSolid))
-    node.SetMarkerStyle(kind.MarkerStyleCircle if series.kind == POINTS else kind.MarkerStyleNone)
+    node.SetPlotType(node.PlotTypeScatter)
+    node.SetMarkerStyle(node.MarkerStyleNone)
     node.SetMarkerSize(4)
     node.SetLineWidth(1.5)
+    return node
+
+
+def _seriesNode(series: Series, number: int, table, named: bool):
+    node = newSeries(series.name, table, f"x{number}", f"y{number}", series.group)
+    kind = slicer.vtkMRMLPlotSeriesNode
+    if series.kind == BARS:
+        node.SetPlotType(kind.PlotTypeBar)
+    node.SetLineStyle({DASHED: kind.LineStyleDash, POINTS: kind.LineStyleNone}.get(series.kind, kind.LineStyleSolid))
+    if series.kind == POINTS:
+        node.SetMarkerStyle(kind.MarkerStyleCircle)
     if series.kind == BARS and named:
         node.SetLabelColumnName("name")  # shown where the mouse points
     return node

@@ -33,6 +33,7 @@ PROVENANCE_ATTRIBUTE = "Harmonize.Provenance"
 VERDICT_ATTRIBUTE = "Harmonize.Verdict"
 SOURCE_UIDS_ATTRIBUTE = "Harmonize.SourceInstanceUIDs"
 DISPLAY_ATTRIBUTE = "Harmonize.Display"
+MAP_ATTRIBUTE = "Harmonize.Map"
 SOURCE_REFERENCE = "Harmonize.Source"
 REFUSED_SUFFIX = " (refused)"  # of the name of a result that was written all the same
 
@@ -312,7 +313,7 @@ def provenanceOf(volumeNode) -> tuple[dict, ...]:
 def nodesFromScan(scan: Scan):
     """A scan that was made or read by the engine as new nodes: (volume node, segmentation node or None)."""
     volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scan.name)
-    _setVoxels(scan, None, volume)
+    setVoxels(scan, None, volume)
     volume.CreateDefaultDisplayNodes()
     volume.SetAttribute(MODALITY_ATTRIBUTE, scan.modality.value)
     if scan.units:
@@ -342,7 +343,7 @@ def writeVolume(after: Scan, inputVolume, outputVolume, verdict: Verdict):
         name = slicer.mrmlScene.GenerateUniqueName(f"{inputVolume.GetName()} harmonized")
         outputVolume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     wasModified = outputVolume.StartModify()
-    _setVoxels(after, inputVolume, outputVolume)
+    setVoxels(after, inputVolume, outputVolume)
     outputVolume.SetAndObserveTransformNodeID(inputVolume.GetTransformNodeID())
     kept = bool(after.units)
     outputVolume.SetVoxelValueQuantity(inputVolume.GetVoxelValueQuantity() if kept else None)
@@ -370,7 +371,7 @@ def writeVolume(after: Scan, inputVolume, outputVolume, verdict: Verdict):
     return outputVolume
 
 
-def _setVoxels(scan: Scan, inputVolume, outputVolume) -> None:
+def setVoxels(scan: Scan, inputVolume, outputVolume) -> None:
     """Voxels and grid of a scan; `inputVolume` is the node whose grid it has, or None."""
     array = np.ascontiguousarray(sitk.GetArrayViewFromImage(scan.image))
     imageData = vtk.vtkImageData()

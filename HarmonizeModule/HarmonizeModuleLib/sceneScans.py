@@ -27,8 +27,8 @@ def scans() -> list:
 
 
 def isResult(volume) -> bool:
-    """Whether a volume was harmonized already."""
-    return bool(volume.GetAttribute(scene.VERDICT_ATTRIBUTE))
+    """Whether a volume was harmonized already, or is a map that was made from a scan."""
+    return bool(volume.GetAttribute(scene.VERDICT_ATTRIBUTE) or volume.GetAttribute(scene.MAP_ATTRIBUTE))
 
 
 def scansToHarmonize(modality: Modality | None = None, target=None) -> list:

@@ -24,6 +24,7 @@ def chartPicture(chart, size=(640, 420)):
         drawn.GetAxis(vtk.vtkAxis.BOTTOM).SetUnscaledRange(*chart.GetXAxisRange())
     for axis, title in ((vtk.vtkAxis.BOTTOM, chart.GetXAxisTitle()), (vtk.vtkAxis.LEFT, chart.GetYAxisTitle())):
         drawn.GetAxis(axis).SetTitle(title or "")
+        drawn.GetAxis(axis).SetLogScale(axis == vtk.vtkAxis.LEFT and chart.GetYAxisLogScale())
         drawn.GetAxis(axis).SetGridVisible(chart.GetGridVisibility())
         drawn.GetAxis(axis).GetTitleProperties().SetFontSize(chart.GetAxisTitleFontSize())
         drawn.GetAxis(axis).GetLabelProperties().SetFontSize(chart.GetAxisLabelFontSize())

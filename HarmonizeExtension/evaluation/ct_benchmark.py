@@ -62,7 +62,8 @@ class Likeness:
 
     psnr_db, ssim: whole slices, range that of HU_WINDOW. difference_hu, body_difference_hu: mean absolute difference in
     whole slices and in the body. noise: difference of the noise spectra as a share of the true one, NaN where there is
-    no uniform tissue. bias_hu: (cubes,) mean HU less the true one; mean_hu: (cubes,).
+    no uniform tissue. uniform_bias_hu: mean HU in uniform tissue less the true one. bias_hu: the same of each cube
+    (cubes,); mean_hu: (cubes,).
     """
 
     arm: str
@@ -73,6 +74,7 @@ class Likeness:
     difference_hu: float
     body_difference_hu: float
     noise: float
+    uniform_bias_hu: float
     bias_hu: np.ndarray
     mean_hu: np.ndarray
 
@@ -216,6 +218,7 @@ def measure(
                 float(np.abs(result - truth).mean()),
                 float(np.abs(result - truth)[body].mean()),
                 noise_difference(truth, result, uniform, spacing_mm),
+                float((result - truth)[uniform].mean()) if uniform.any() else float("nan"),
                 np.array([result[cube.box].mean() - truth[cube.box].mean() for cube in cubes]),
                 mean_hu,
             )

@@ -111,6 +111,7 @@ def _images(likeness: dict[tuple, list[Likeness]]) -> Table:
             mean(those, "difference_hu"),
             mean(those, "body_difference_hu"),
             100 * mean(those, "noise"),
+            mean(those, "uniform_bias_hu"),
         )
         for ((source, target), arm), those in likeness.items()
     ]
@@ -126,6 +127,7 @@ def _images(likeness: dict[tuple, list[Likeness]]) -> Table:
             "mean difference (HU)",
             "in the body (HU)",
             "noise spectrum off by (%)",
+            "bias, uniform tissue (HU)",
         ),
         tuple(rows),
     )

@@ -34,9 +34,7 @@ def kernels_of_pair(first: Scan, second: Scan, slices: slice = slice(None)) -> t
     Raises InputError where the grids differ or where there are too few edges or too little uniform tissue.
     """
     if first.image.GetSize() != second.image.GetSize():
-        raise InputError(
-            f"'{first.name}' and '{second.name}' are not on the same grid; give two reconstructions of one scan"
-        )
+        raise InputError(f"'{first.name}' and '{second.name}' lie on other grids; give two reconstructions of one scan")
     arrays = [scan.array[slices].astype(np.float32) for scan in (first, second)]
     body, spacing_mm = body_mask(first)[slices], first.spacing_mm
     edges = [

@@ -12,7 +12,6 @@ Slices of a case are neighbours, `slice_mm` apart and thick; the mean of n of th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -125,27 +124,3 @@ class KernelPairs:
     def spacing_mm(self, number: int) -> float:
         """The width of a case's pixels."""
         return float(np.load(array_path(self.folder, number, "spacing")))
-
-    def batch(
-        self, size: int, side: int, rng: np.random.Generator, thickest: int = 1, cases: Sequence[int] | None = None
-    ) -> np.ndarray:
-        """Random crops (batch, kernel, y, x), float32, in HU, `side` pixels wide; flipped and turned at random.
-
-        thickest: up to so many neighbours are averaged to one thicker slice. cases: to draw from; all where None.
-        Crops of nearly nothing but air are drawn again once.
-        """
-        numbers = range(self.recipe.cases) if cases is None else cases
-        crops = []
-        for _ in range(size):
-            crop = self._crop(side, rng, thickest, numbers)
-            if np.mean(crop[0] > -900) < 0.2:
-                crop = self._crop(side, rng, thickest, numbers)
-            crop = np.rot90(crop, rng.integers(4), (1, 2))
-            crops.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
-        return np.stack(crops)
-
-    def _crop(self, side: int, rng: np.random.Generator, thickest: int, numbers: Sequence[int]) -> np.ndarray:
-        scans = self.scans(int(numbers[rng.integers(len(numbers))]))
-        thick = int(rng.integers(1, thickest + 1))
-        z, y, x = (int(rng.integers(n - s + 1)) for n, s in zip(scans.shape[1:], (thick, side, side), strict=True))
-        return scans[:, z : z + thick, y : y + side, x : x + side].mean(axis=1, dtype=np.float32)

@@ -1,6 +1,6 @@
 """What the MRI benchmark compares: the people, and everything that is done to their scans.
 
-The people are healthy and drawn from seed sequences of three words. Those of trainings have two (`simulated_slices`)
+The people are drawn from seed sequences of three words. Those of trainings have two (`simulated_slices`)
 and those of cohorts one (`travelling_cohort`), so that nobody here was ever trained on, whatever the seeds are.
 """
 
@@ -22,11 +22,15 @@ from ..files.models import CARD, load_model
 from ..methods.base import Harmonizer
 from ..methods.statistical import HistogramMatching, Nyul, StandardScale, WhiteStripe, ZScore
 from ..phantoms.brain import scan_person
-from ..phantoms.person import Person
+from ..phantoms.lesions import Disease
+from ..phantoms.person import Person, body_of
 from ..phantoms.scanners import SCANNERS
+from ..phantoms.training_pairs import LEAST_AREA
 from ..scan import Scan
 
-SEEN, REFERENCE = 0x6D7269, 0x726566  # third words of the seeds: people who are measured, and who are learnt from
+# Third words of the seeds: people who are measured, who are learnt from, and who have lesions.
+SEEN, REFERENCE, ILL = 0x6D7269, 0x726566, 0x696C6C
+BELOW_BRAIN_MM = 10.0  # how far scans reach below the brain, as those of brain protocols do
 REFERENCE_PEOPLE = 2
 BRAIN = "brain"
 UNHARMONIZED, ORACLE, AGAIN = "unharmonized", "monotone oracle", "same scanner again"
@@ -93,29 +97,45 @@ def _system(folder: Path) -> str:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Visit:
-    """A person, and two scans by each scanner, by name; the brain is the reference structure.
+    """A person, and scans by each scanner, by name; the brain is the reference structure.
 
-    again: of a second session, which differs in noise, gain and coil loading.
+    slices: what the scans are of the slices of the whole head. again: of a second session, which differs in noise, gain
+    and coil loading, for those who are measured.
     """
 
     person: Person
+    slices: slice
     scans: dict[str, Scan]
     again: dict[str, Scan]
 
 
-def visit(seed: int, number: int, spacing_mm: float, kind: int = SEEN) -> Visit:
-    """A healthy person, twice on every scanner. The same numbers give the same voxels, others another person."""
+def visit(seed: int, number: int, spacing_mm: float, kind: int = SEEN, disease: Disease = Disease.NONE) -> Visit:
+    """A person on every scanner, twice for `SEEN`. The same numbers give the same voxels, others another person."""
     person_seed, *sessions = np.random.SeedSequence([seed, number, kind]).spawn(1 + 2 * len(SCANNERS))
-    person = Person.draw(np.random.default_rng(person_seed), f"person {number + 1}")
+    person = Person.draw(np.random.default_rng(person_seed), f"person {number + 1}", disease)
+    slices = _slices_of_brain(body_of(person, spacing_mm).structures[BRAIN], spacing_mm)
 
     def on_all(seeds: Sequence[np.random.SeedSequence]) -> dict[str, Scan]:
         return {
-            name: scan_person(person, scanner, np.random.default_rng(session), spacing_mm).with_roles(reference=BRAIN)
+            name: _cut(scan_person(person, scanner, np.random.default_rng(session), spacing_mm), slices)
             for (name, scanner), session in zip(SCANNERS.items(), seeds, strict=True)
         }
 
-    twice = kind == SEEN  # those learnt from stay in memory
-    return Visit(person, on_all(sessions[: len(SCANNERS)]), on_all(sessions[len(SCANNERS) :]) if twice else {})
+    again = on_all(sessions[len(SCANNERS) :]) if kind == SEEN else {}  # those learnt from stay in memory
+    return Visit(person, slices, on_all(sessions[: len(SCANNERS)]), again)
+
+
+def _slices_of_brain(brain: np.ndarray, spacing_mm: float) -> slice:
+    """The slices of a head that a scan of its brain (z, y, x) takes; what is thinner below is spinal cord."""
+    area = brain.sum(axis=(1, 2))
+    covered = np.flatnonzero(area >= LEAST_AREA * area.max())
+    margin = round(BELOW_BRAIN_MM / spacing_mm)
+    return slice(max(int(covered[0]) - margin, 0), min(int(covered[-1]) + 1 + margin, len(brain)))
+
+
+def _cut(scan: Scan, z: slice) -> Scan:
+    structures = {name: dataclasses.replace(s, mask=s.mask[:, :, z]) for name, s in scan.structures.items()}
+    return dataclasses.replace(scan, image=scan.image[:, :, z], structures=structures).with_roles(reference=BRAIN)
 
 
 @functools.lru_cache(maxsize=1)

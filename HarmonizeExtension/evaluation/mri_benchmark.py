@@ -4,6 +4,7 @@
 2. What harmonizing and going back leaves of the anatomy (dSSIM, the same paper).
 3. How near each translation comes to the scan that the target scanner took (as in Lee et al., PhyCHarm, 2025).
 4. How near T1 and M0 maps come to the truth, where a model gives them.
+5. What becomes of lesions, in other people, and whether any are drawn in healthy ones (`mri_lesions`).
 Tissue masks are the true ones on every scanner, so that no segmentation adds a difference of its own to the features.
 """
 
@@ -31,7 +32,21 @@ from ..scan import Scan
 from ..workers import WorkerDied, run_in_processes
 from . import mri_tables
 from .image_quality import dice, nrmse, psnr_db, range_of, ssim, style_change, volume_difference
-from .mri_arms import AGAIN, AUTO_ENCODERS, BRAIN, MAPPING, Arm, Visit, arms, harmonized, maps_of, visit
+from .mri_arms import (
+    AGAIN,
+    AUTO_ENCODERS,
+    BRAIN,
+    ILL,
+    MAPPING,
+    UNHARMONIZED,
+    Arm,
+    Visit,
+    arms,
+    harmonized,
+    maps_of,
+    visit,
+)
+from .mri_lesions import DISEASES, GREY, WHITE, Invented, LesionKept, in_turn, invented, lesions_kept
 from .mri_tables import TISSUES
 from .results import ProtocolResult
 
@@ -109,6 +124,8 @@ class Findings:
     likeness: list[Likeness] = dataclasses.field(default_factory=list)
     cycles: list[Cycle] = dataclasses.field(default_factory=list)
     maps: list[MapError] = dataclasses.field(default_factory=list)
+    lesions: list[LesionKept] = dataclasses.field(default_factory=list)
+    invented: list[Invented] = dataclasses.field(default_factory=list)
     failures: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, other: Findings) -> None:
@@ -170,12 +187,14 @@ def measure(
     """Everything about one person."""
     progress(0.0, "scanning")
     person = _Person(number, visit(seed, number, spacing_mm), seed, spacing_mm, cancelled)
+    ill = visit(seed, number, spacing_mm, ILL, DISEASES[number % len(DISEASES)])
     for done, arm in enumerate(compared):
         progress((1 + done) / (1 + len(compared)), f"{arm.name}{arm.target and f' to {arm.target}'}")
         if arm.name == AGAIN:
             person.hold_again(arm)
             continue
         person.try_arm(arm)
+        person.try_lesions(arm, ill)
         if arm.system == MAPPING and arm.target == next(iter(SCANNERS)):  # maps do not depend on the target
             person.try_maps(arm)
     return person.found
@@ -185,13 +204,15 @@ class _Person:
     """The scans of one person, and what the arms make of them."""
 
     def __init__(self, number: int, seen: Visit, seed: int, spacing_mm: float, cancelled: CancelCheck):
-        self.number, self.person, self.scans, self.again = number, seen.person, seen.scans, seen.again
+        self.number, self.scans, self.again, self.seen = number, seen.scans, seen.again, seen
         self.seed, self.spacing_mm, self.cancelled = seed, spacing_mm, cancelled
         self.found = Findings()
         self.shown: dict[tuple[str, str], Scan] = {}  # by model and scanner: a scan as the model shows it unchanged
         brain = next(iter(self.scans.values())).structures[BRAIN].array
         self.box = images.bounding_box(brain, 4)  # SSIM looks three voxels beyond
         self.brain = brain[self.box]
+        structures = next(iter(self.scans.values())).structures
+        self.white, self.grey = (structures[name].array[self.box] for name in (WHITE, GREY))
         settings = Settings.load("mr")
         self.texture = dataclasses.replace(settings, feature_classes=dict.fromkeys(TEXTURE, ()))
 
@@ -214,6 +235,13 @@ class _Person:
                     truth = self.scans[target] if arm.target else results[target]
                     self.found.likeness.append(self._likeness(arm, source, target, result, truth))
 
+    def try_lesions(self, arm: Arm, ill: Visit) -> None:
+        """Measure what an arm makes of another person's lesions."""
+        try:
+            self.found.lesions += lesions_kept(arm, self.number, ill, self.seed, self.spacing_mm)
+        except InputError as error:
+            self.found.failures.append(f"no lesions: {arm.name}, {error}")
+
     def hold_again(self, arm: Arm) -> None:
         """Another session of the target scanner against the first, counted for every direction to it."""
         one = self._likeness(arm, "", arm.target, self.again[arm.target], self.scans[arm.target])
@@ -222,21 +250,22 @@ class _Person:
 
     def try_maps(self, arm: Arm) -> None:
         """Hold the maps that a model makes of each scan against the true ones."""
-        body = body_of(self.person, self.spacing_mm)
+        body = body_of(self.seen.person, self.spacing_mm)
         for source, scan in self.scans.items():
             stop_if(self.cancelled)
             true = property_maps(body, SCANNERS[source].field_strength_tesla)
+            true_t1_ms, true_density = true.t1_ms[self.seen.slices], true.proton_density[self.seen.slices]
             try:
                 t1_ms, m0 = maps_of(arm, scan)
             except InputError as error:
                 self.found.failures.append(f"no maps: {arm.name}, {error}")
                 continue
-            brain = scan.structures[BRAIN].array & (true.t1_ms > 0) & (m0 > 0)
-            m0 = m0 * np.median(true.proton_density[brain] / m0[brain])
+            brain = scan.structures[BRAIN].array & (true_t1_ms > 0) & (m0 > 0)
+            m0 = m0 * np.median(true_density[brain] / m0[brain])
             for tissue in TISSUES:
                 where = scan.structures[tissue].array & brain
-                off = t1_ms[where] / true.t1_ms[where] - 1
-                density = np.abs(m0[where] / true.proton_density[where] - 1)
+                off = t1_ms[where] / true_t1_ms[where] - 1
+                density = np.abs(m0[where] / true_density[where] - 1)
                 medians = (float(np.median(values)) for values in (np.abs(off), off, density))
                 self.found.maps.append(MapError(arm, self.number, source, tissue, *medians))
 
@@ -268,6 +297,9 @@ class _Person:
         true = (true - low) / span
         slope, offset = np.polyfit(image[self.brain], true[self.brain], 1)
         image = slope * image + offset
+        if arm.target or arm.name == UNHARMONIZED:
+            regions = invented(image, true, self.white, self.grey, truth.spacing_mm)
+            self.found.invented.append(Invented(arm, self.number, source, target, len(regions), sum(regions)))
         pairs = list(zip(tissues(true, self.brain), tissues(image, self.brain), strict=True))
         return Likeness(
             arm,
@@ -283,8 +315,8 @@ class _Person:
         )
 
     def _cycle(self, arm: Arm, source: str, result: Scan) -> None:
-        """From a scanner that the model can show to the arm's target, and back."""
-        if source not in arm.known or source == arm.target:
+        """From a scanner that the model can show to the arm's target, and back; for each person from another one."""
+        if source != in_turn(arm.target, arm.known, self.number):
             return
         scan, back = self.scans[source], dataclasses.replace(arm, target=source)
         body = body_mask(scan)

@@ -13,6 +13,7 @@ from HarmonizeExtension.errors import Cancelled, InputError, ModelError
 from HarmonizeExtension.evaluation import mri_arms, mri_benchmark, mri_tables
 from HarmonizeExtension.evaluation.mri_arms import AGAIN, ORACLE, UNHARMONIZED, Arm, monotone_map
 from HarmonizeExtension.evaluation.mri_benchmark import Cycle, Features, Findings, Likeness, MapError, tissues
+from HarmonizeExtension.evaluation.mri_lesions import Invented, LesionKept
 from HarmonizeExtension.files.models import ModelCard, save_model
 from HarmonizeExtension.phantoms.person import Person
 from HarmonizeExtension.phantoms.scanners import SCANNERS
@@ -79,9 +80,9 @@ def test_nobody_in_the_benchmark_was_trained_on():
         state(np.random.SeedSequence([seed, number, kind]))
         for seed in (0, 1, 1001, 2002)
         for number in range(60)
-        for kind in (mri_arms.SEEN, mri_arms.REFERENCE)
+        for kind in (mri_arms.SEEN, mri_arms.REFERENCE, mri_arms.ILL)
     }
-    assert len(here) == 4 * 60 * 2
+    assert len(here) == 4 * 60 * 3
     trained = {state(np.random.SeedSequence([seed, n])) for seed in (0, 1, 1001, 2002, 3003) for n in range(300)}
     cohorts = {state(one) for seed in range(20) for one in np.random.SeedSequence(seed).spawn(60)}
     assert not here & trained
@@ -152,6 +153,11 @@ def findings(people: int, shift: float) -> tuple[Findings, list[Arm]]:
                         figures = (0.9 if arm.target else 0.8, 30.0, 0.03, 100.0, (0.9, 0.8), (-0.1, 0.1))
                         found.likeness.append(Likeness(arm, person, source, target, *figures))
     found.cycles.append(Cycle(compared[1], 0, "Siemens 3T", 0.01, 0.002, 0.02, 0.003))
+    for protected, contrast in ((False, 0.8), (True, 1.0)):
+        found.lesions.append(
+            LesionKept(compared[1], 0, "GE 1.5T", "GE 3T", "oedema", protected, contrast, contrast, 0.9)
+        )
+    found.invented += [Invented(compared[1], 0, source, "GE 3T", n, 40.0 * n) for n, source in enumerate(SCANNERS)]
     found.maps.append(MapError(compared[1], 0, "Siemens 3T", "white matter", 0.04, -0.02, 0.05))
     return found, compared
 
@@ -173,6 +179,11 @@ def test_the_tables_count_what_differs_and_compare_arms_on_the_same_directions()
     assert unseen[-2:] == pytest.approx((10, 10))  # differences of volume do not cancel
     assert by_name["mri-benchmark-cycles"].rows[0][:5] == ("model", "GE 3T", 1, 0.01, 0.002)
     assert by_name["mri-benchmark-maps"].rows[0][-3:] == pytest.approx((4, -2, 5))
+    assert [row[2:6] for row in by_name["mri-benchmark-lesions"].rows] == [
+        ("", 1, pytest.approx(80), pytest.approx(80)),
+        ("protected", 1, pytest.approx(100), pytest.approx(100)),
+    ]
+    assert by_name["mri-benchmark-invented"].rows == (("model", 6, 5, pytest.approx(2.5), pytest.approx(100)),)
     assert {"mri-benchmark-features", "mri-benchmark-ssim", "mri-benchmark-psnr"} == set(drawn)
 
 
@@ -194,7 +205,7 @@ def test_numbers_that_make_no_sense_are_refused_before_any_work(numbers):
 def test_it_runs_in_processes_and_writes_what_it_found(tmp_path, monkeypatch):
     monkeypatch.setattr(mri_benchmark, "arms", lambda models: [Arm(UNHARMONIZED)])
     told = []
-    result = mri_benchmark.run(3, 5.0, progress=lambda fraction, text: told.append(fraction))
+    result = mri_benchmark.run(3, 6.0, progress=lambda fraction, text: told.append(fraction))
     assert told[-1] == pytest.approx(1)
     assert told == sorted(told)
     files = result.write(tmp_path / "out")
@@ -205,7 +216,7 @@ def test_it_runs_in_processes_and_writes_what_it_found(tmp_path, monkeypatch):
     assert 5 < float(shares[0]["KS WM"]) <= 100
     assert files["mri-benchmark-features.png"].stat().st_size > 5000
     with pytest.raises(Cancelled):
-        mri_benchmark.run(3, 5.0, cancelled=lambda: True)
+        mri_benchmark.run(3, 6.0, cancelled=lambda: True)
 
 
 @pytest.mark.slow
@@ -272,7 +283,7 @@ def test_maps_are_held_against_the_true_ones(tmp_path, monkeypatch):
     assert all(0 < one.t1 < 0.5 for one in person.found.maps)  # untrained, the first guess
 
     true = property_maps(body_of(seen.person, 5.0), 3.0)
-    exact = (1.1 * true.t1_ms, 7.0 * true.proton_density)
+    exact = (1.1 * true.t1_ms[seen.slices], 7.0 * true.proton_density[seen.slices])
     monkeypatch.setattr(mri_benchmark, "maps_of", lambda arm, scan: exact)
     person.try_maps(arm)
     for one in person.found.maps[2:]:

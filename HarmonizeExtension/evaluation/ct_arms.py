@@ -41,7 +41,7 @@ WIDEST_PIXELS = 6.0  # of the Gaussians that are tried
 # Learned systems: module and class of the method that reads their models.
 SYSTEMS = {
     "radiomicgan": ("methods.radiomicgan.harmonizer", "RadiomicGAN"),
-    "paired": ("methods.paired.harmonizer", "Paired"),
+    "paired-ct": ("methods.paired_ct.harmonizer", "PairedCT"),
 }
 
 
@@ -81,8 +81,7 @@ def arms(models: Path | str | None = None) -> list[Arm]:
         system = system_of(folder)
         if system in SYSTEMS:
             card, _ = load_model(folder, system)
-            if card.preprocessing.get("window_hu"):  # a model of the same system may be one of MR scanners
-                found.append(Arm(folder.name, str(folder), system, card.sites))
+            found.append(Arm(folder.name, str(folder), system, card.sites))
     return found
 
 

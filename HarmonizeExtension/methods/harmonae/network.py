@@ -105,6 +105,35 @@ def _strided(channels_in: int, channels_out: int) -> nn.Conv2d:
     return nn.Conv2d(channels_in, channels_out, 4, 2, 1)
 
 
+class ImageDiscriminator(nn.Module):
+    """Did this scanner take the image? Values near 1 for yes, for patches of three sizes: three maps (batch, 1, y, x).
+
+    Image (batch, 1, y, x) and scanner (batch, sites; one-hot), which enters as planes. The multiscale discriminator of
+    MUNIT (Huang et al. 2018, appendix B.2): the image, its half and its quarter; four halvings each; no normalisation.
+    """
+
+    def __init__(self, sites: int, width: int = 16):
+        super().__init__()
+        self.scales = nn.ModuleList(self._scale(1 + sites, width) for _ in range(3))
+
+    @staticmethod
+    def _scale(channels: int, width: int) -> nn.Module:
+        layers: list[nn.Module] = []
+        for depth in range(4):
+            wider = width * 2**depth
+            layers += [_strided(channels, wider), nn.LeakyReLU(0.2)]
+            channels = wider
+        return nn.Sequential(*layers, nn.Conv2d(channels, 1, 1))
+
+    def forward(self, image: Tensor, scanner: Tensor) -> list[Tensor]:
+        planes = scanner[:, :, None, None].expand(-1, -1, *image.shape[-2:])
+        seen, answers = torch.cat([image, planes], dim=1), []
+        for scale in self.scales:
+            answers.append(scale(seen))
+            seen = functional.avg_pool2d(seen, 3, 2, 1, count_include_pad=False)
+        return answers
+
+
 def one_hot(sites: Tensor, count: int) -> Tensor:
     """Site indices (batch,) as float codes (batch, count)."""
     return functional.one_hot(sites, count).float()

@@ -28,6 +28,7 @@ from HarmonizeExtension.methods.harmonae.network import (  # noqa: E402
     Classifier,
     Decoder,
     Encoder,
+    ImageDiscriminator,
     Translator,
     one_hot,
 )
@@ -35,6 +36,7 @@ from HarmonizeExtension.methods.harmonae.training import (  # noqa: E402
     HarmonaeTraining,
     Settings,
     adversarial_loss,
+    least_squares,
     reconstruction_loss,
 )
 from HarmonizeExtension.networks import inference  # noqa: E402
@@ -133,8 +135,10 @@ def tiny_training(tmp_path, **changes):
     return HarmonaeTraining(small)
 
 
-def test_each_phase_trains_its_own_networks(tmp_path):
-    system = tiny_training(tmp_path, crop=128)
+@pytest.mark.parametrize("discriminator", [0.0, 2.0])
+def test_each_phase_trains_its_own_networks(tmp_path, discriminator):
+    system = tiny_training(tmp_path, crop=128, discriminator=discriminator)
+    assert ("discriminator" in system.optimizers()) == bool(discriminator)
     batch = system.batch(2, np.random.default_rng(0))
     assert batch["image"].shape == (2, 1, 128, 128)
     assert (batch["site"] != batch["other"]).all()
@@ -147,7 +151,7 @@ def test_each_phase_trains_its_own_networks(tmp_path):
         moved = {
             name.split(".")[0] for name, value in system.state_dict().items() if not torch.equal(value, before[name])
         }
-        assert moved == ({"classifier"} if phase == "classifier" else {"encoder", "decoder"})
+        assert moved == ({"encoder", "decoder"} if phase == "auto-encoder" else {phase})
         assert all(value.ndim == 0 and torch.isfinite(value) for value in losses.values())
 
 
@@ -165,6 +169,25 @@ def test_the_system_comes_back_from_its_model_folder(tmp_path):
         assert torch.allclose(harmonizer_._network()(x), expected, atol=1e-5)
 
 
+def test_the_discriminator_learns_to_tell_images_and_is_told_the_scanner():
+    """Bright from dark, where which of them is real depends on the scanner alone."""
+    discriminator = ImageDiscriminator(2, 4)
+    optimizer = torch.optim.Adam(discriminator.parameters(), 3e-3)
+    images = torch.cat([torch.full((2, 1, 64, 64), 0.7), torch.full((2, 1, 64, 64), -0.7)])
+    scanners = one_hot(torch.tensor([0, 1, 0, 1]), 2)
+    real = torch.tensor([True, False, False, True])
+    for _ in range(150):
+        answers = discriminator(images, scanners)
+        loss = least_squares([a[real] for a in answers], 1.0) + least_squares([a[~real] for a in answers], 0.0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert [tuple(a.shape[2:]) for a in answers] == [(4, 4), (2, 2), (1, 1)]
+    for answer in discriminator(images, scanners):
+        assert answer[real].min() > 0.6
+        assert answer[~real].max() < 0.4
+
+
 def test_the_same_numbers_draw_the_same_batch(tmp_path):
     system = tiny_training(tmp_path)
     a, b, c = (system.batch(3, np.random.default_rng(seed)) for seed in (1, 1, 2))
@@ -172,7 +195,9 @@ def test_the_same_numbers_draw_the_same_batch(tmp_path):
     assert not torch.equal(a["image"], c["image"])
 
 
-@pytest.mark.parametrize("changes", [{"scanners": ("GE 3T",)}, {"people": 1}, {"crop": 130}, {"crop": 64}])
+@pytest.mark.parametrize(
+    "changes", [{"scanners": ("GE 3T",)}, {"people": 1}, {"crop": 130}, {"crop": 64}, {"discriminator": -1.0}]
+)
 def test_settings_that_make_no_sense_are_refused(changes):
     with pytest.raises(InputError):
         Settings(**({"slices": "x"} | changes))

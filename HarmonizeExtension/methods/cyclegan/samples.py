@@ -12,9 +12,7 @@ drawn independently.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +20,12 @@ import numpy as np
 from ... import images
 from ...body import PET_BODY_SUV
 from ...errors import InputError
-from ...files.writing import output_folder, replacing, write_json
 from ...phantoms.pet_body import PetPerson
 from ...phantoms.pet_centres import centre, read_real, scan_image, scan_person
 from ...progress import Progress, silent
 from ...scan import Scan
+from ...training.drawn import array_path, draw_missing, save_array
 
-INDEX = "index.json"
 _TRIES = 50  # for a patch whose middle lies in the body
 
 
@@ -55,45 +52,36 @@ class Recipe:
         if self.people < 2 or not self.spacing_mm > 0:
             raise InputError("at least two people and a spacing above 0 are needed")
 
+    def centres_of(self, number: int) -> tuple[str, ...]:
+        """By whom a person, or beyond the people a real image, is imaged."""
+        return self.centres if self.paired or number >= self.people else (self.centres[number % 2],)
+
 
 def draw_volumes(folder: Path | str, recipe: Recipe, workers: int = 1, progress: Progress = silent) -> Volumes:
     """Draw what is missing in the folder, and open it. The same recipe gives the same bytes.
 
-    Raises InputError where the folder holds volumes of another recipe.
+    Raises InputError where the folder holds volumes of another recipe, or that of real images holds none.
     """
-    folder = output_folder(folder)
-    settings = json.loads(json.dumps(dataclasses.asdict(recipe)))
-    index = folder / INDEX
-    if index.exists() and json.loads(index.read_text(encoding="utf-8")) != settings:
-        raise InputError(f"'{folder}' holds volumes that were drawn otherwise; choose another folder for these")
-    write_json(settings, index)
-    real = tuple(read_real(recipe.real)) if recipe.real else ()
-    volumes = Volumes(folder, recipe, len(real))
-    missing = [number for number in range(recipe.people + len(real)) if not volumes.path(number).exists()]
-    if missing:
-        with ProcessPoolExecutor(workers) as pool:
-            jobs = [pool.submit(_draw, volumes, number) for number in missing]
-            for done, job in enumerate(jobs, start=1):
-                job.result()
-                progress(done / len(jobs), f"Drawing people: {done} of {len(jobs)}")
-    return volumes
+    real = len(read_real(recipe.real)) if recipe.real else 0
+    folder = draw_missing(folder, recipe, recipe.people + real, _draw, workers, progress)
+    return Volumes(folder, recipe, real)
 
 
-def _draw(volumes: Volumes, number: int) -> None:
-    recipe = volumes.recipe
+def _draw(folder: Path, recipe: Recipe, number: int) -> None:
     person_seed, *sessions = np.random.SeedSequence([recipe.seed, number]).spawn(3)
     rngs = {name: np.random.default_rng(seed) for name, seed in zip(recipe.centres, sessions, strict=True)}
+    names = recipe.centres_of(number)
     if number < recipe.people:
         person = PetPerson.draw(np.random.default_rng(person_seed), f"person {number}")
-        scans = [scan_person(person, name, rngs[name]) for name in volumes.centres_of(number)]
+        scans = [scan_person(person, name, rngs[name]) for name in names]
     else:
         image = list(read_real(recipe.real).values())[number - recipe.people]
-        scans = [scan_image(image, name, rngs[name]) for name in volumes.centres_of(number)]
+        scans = [scan_image(image, name, rngs[name]) for name in names]
     seen = [on_cubic_voxels(scan, recipe.spacing_mm) for scan in scans]
     shape = np.min([array.shape for array in seen], axis=0)
-    stored = np.stack([array[tuple(slice(n) for n in shape)] for array in seen]).astype(np.float16)
-    with replacing(volumes.path(number)) as temporary, open(temporary, "wb") as file:
-        np.save(file, stored)
+    save_array(
+        array_path(folder, number), np.stack([a[tuple(slice(n) for n in shape)] for a in seen]).astype(np.float16)
+    )
 
 
 def on_cubic_voxels(scan: Scan, spacing_mm: float) -> np.ndarray:
@@ -109,22 +97,13 @@ class Volumes:
     recipe: Recipe
     real: int
 
-    def path(self, number: int) -> Path:
-        """Of the file of a person."""
-        return self.folder / f"{number:05d}.npy"
-
-    def centres_of(self, number: int) -> tuple[str, ...]:
-        """By whom a person was imaged."""
-        both = self.recipe.paired or number >= self.recipe.people
-        return self.recipe.centres if both else (self.recipe.centres[number % 2],)
-
     def volume(self, number: int, name: str) -> np.ndarray:
         """A person's scan by a centre (z, y, x), SUV, as float16 on disk."""
-        return np.load(self.path(number), mmap_mode="r")[self.centres_of(number).index(name)]
+        return np.load(array_path(self.folder, number), mmap_mode="r")[self.recipe.centres_of(number).index(name)]
 
     def patches(self, name: str, shape: Sequence[int], count: int, rng: np.random.Generator) -> np.ndarray:
         """Random patches (count, z, y, x) of a centre's scans, SUV, float32, mostly with their middle in the body."""
-        people = [n for n in range(self.recipe.people + self.real) if name in self.centres_of(n)]
+        people = [n for n in range(self.recipe.people + self.real) if name in self.recipe.centres_of(n)]
         return np.stack([self._patch(self.volume(int(rng.choice(people)), name), shape, rng) for _ in range(count)])
 
     def paired_patches(self, number: int, shape: Sequence[int], count: int, rng: np.random.Generator) -> np.ndarray:

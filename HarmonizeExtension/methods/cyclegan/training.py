@@ -30,6 +30,7 @@ REDUCTIONS = ("mean", "sum")
 BANDS = 6  # of spatial frequency, in a validation
 JUDGED_PATCHES = 12  # of each person in a validation
 JUDGED_SIDE = 32
+SMALLEST_PATCH = 32  # the published critic leaves one opinion of it
 CALM_VOXELS = 4  # mean SUV over blocks this wide are compared
 
 
@@ -78,8 +79,10 @@ class Settings:
         ):
             if value not in known:
                 raise InputError(f"{what} '{value}' is unknown; use {' or '.join(known)}")
-        if self.patch % MULTIPLE or self.patch < 16:
-            raise InputError(f"patch must be a multiple of {MULTIPLE} voxels from 16 on, not {self.patch}")
+        if self.patch % MULTIPLE or self.patch < SMALLEST_PATCH:
+            raise InputError(
+                f"patch must be a multiple of {MULTIPLE} voxels from {SMALLEST_PATCH} on, not {self.patch}"
+            )
         if self.replay < 1:
             raise InputError("the replay buffer must hold at least one result")
 

@@ -1,0 +1,132 @@
+"""What the PET benchmark compares: people whom both simulated centres imaged, and everything that is done to a scan.
+
+People are drawn from seed sequences of three words; those of trainings have two, so that nobody here was trained on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from .. import images, resources
+from ..errors import InputError
+from ..files.models import CARD
+from ..methods.cyclegan.harmonizer import Cyclegan
+from ..methods.resolution_matching import ResolutionMatching
+from ..phantoms.pet_body import TRUNK_MM, PetPerson
+from ..phantoms.pet_centres import CENTRES, scan_person
+from ..physics.pet_resolution import gaussian_blur
+from ..scan import Scan
+
+SEEN, REFERENCE = 0x706574, 0x726566  # third words of the seeds: people who are measured, and who is the reference
+LIVER = "liver"
+INPUT, BEST_BY_ERROR, BEST_BY_NOISE = "input", "best Gaussian, error (oracle)", "best Gaussian, noise (oracle)"
+MATCHING = "resolution matching"
+WIDTHS_MM = tuple(np.arange(0.0, 9.01, 1.0).tolist())
+SYSTEM = Cyclegan.card.name
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One thing that is done to every scan. model: the folder of a CycleGAN, "" for the others."""
+
+    name: str
+    model: str = ""
+
+
+def arms(models: Path | str | None = None) -> list[Arm]:
+    """Input, Gaussians, resolution matching, and every CycleGAN in a folder of model folders.
+
+    models: those that ship where None. Raises InputError for a folder that is not there.
+    """
+    found = [Arm(name) for name in (INPUT, BEST_BY_ERROR, BEST_BY_NOISE, MATCHING)]
+    return found + [Arm(folder.name, str(folder)) for folder in _model_folders(models)]
+
+
+def _model_folders(models: Path | str | None) -> list[Path]:
+    if models is None:
+        try:
+            models = resources.folder("Models")
+        except FileNotFoundError:
+            return []
+    if not Path(models).is_dir():
+        raise InputError(f"there is no folder '{models}'; give a folder that holds model folders")
+    cards = sorted(Path(models).glob(f"*/{CARD}"))
+    return [card.parent for card in cards if json.loads(card.read_text(encoding="utf-8")).get("system") == SYSTEM]
+
+
+def visit(seed: int, number: int, kind: int = SEEN) -> tuple[PetPerson, dict[str, Scan]]:
+    """A person, and the scans of the trunk by both centres, by name. The same numbers give the same voxels."""
+    person_seed, *sessions = np.random.SeedSequence([seed, number, kind]).spawn(1 + len(CENTRES))
+    person = PetPerson.draw(np.random.default_rng(person_seed), f"person {number + 1}")
+    scans = {
+        name: scan_person(person, name, np.random.default_rng(session), TRUNK_MM).with_roles(reference=LIVER)
+        for name, session in zip(CENTRES, sessions, strict=True)
+    }
+    return person, scans
+
+
+@functools.lru_cache(maxsize=1)
+def reference(seed: int) -> dict[str, Scan]:
+    """The scans that resolution matching takes as its targets."""
+    return visit(seed, 0, REFERENCE)[1]
+
+
+@functools.lru_cache(maxsize=8)
+def _network(model: str, target: str) -> Cyclegan:
+    return Cyclegan(target, model)
+
+
+def harmonized(arm: Arm, scan: Scan, target: str, truth: np.ndarray, body: np.ndarray, sphere, seed: int) -> Scan:
+    """What an arm makes of a scan. Raises InputError where it cannot.
+
+    truth: the target's own scan on the grid of this one (z, y, x); sphere: slices and mask in the liver. Only the
+    oracles are given them: their Gaussian is the one that comes nearest to the truth, in this very scan.
+    """
+    if arm.name == INPUT:
+        return scan
+    if arm.name == MATCHING:
+        return ResolutionMatching(reference(seed)[target]).apply(scan)
+    if arm.model:
+        return _network(arm.model, target).apply(scan)
+    blurred = best_gaussian(scan.array, truth, scan.spacing_mm, body, sphere, by_noise=arm.name == BEST_BY_NOISE)
+    return scan.with_array(blurred)
+
+
+def best_gaussian(
+    array: np.ndarray,
+    truth: np.ndarray,
+    spacing_mm: Sequence[float],
+    body: np.ndarray,
+    sphere: np.ndarray,
+    by_noise: bool,
+) -> np.ndarray:
+    """The array blurred by the one of WIDTHS_MM that comes nearest to the truth; all (z, y, x).
+
+    Nearest by the squared error in the body, or by the coefficient of variation in a sphere (a mask).
+    """
+
+    def away(blurred: np.ndarray) -> float:
+        if by_noise:
+            covs = [float(a[sphere].std() / a[sphere].mean()) for a in (blurred, truth)]
+            return abs(covs[0] - covs[1])
+        return float(np.mean((blurred - truth)[body] ** 2))
+
+    best, least = array, np.inf
+    for width in WIDTHS_MM:
+        blurred = gaussian_blur(array, (width,) * 3, tuple(spacing_mm))
+        error = away(blurred)
+        if error < least:
+            best, least = blurred, error
+    return best
+
+
+def on_grid_of(scan: Scan, other: Scan) -> np.ndarray:
+    """The intensities of a scan on the grid of another (z, y, x), by cubic splines."""
+    return images.to_array(images.resample(scan.image, other.image, sitk.sitkBSpline))

@@ -1,0 +1,229 @@
+"""The PET benchmark: people never trained on, imaged by two simulated centres, under every method, against the truth.
+
+The protocols of Haberl et al., EJNMMI 2024: how far the distributions of features in a sphere in the liver overlap, the
+coefficient of variation there, how alike organs stay, and whether an outcome is predicted better. Since both centres
+imaged everybody, it is also known what each lesion's SUV should have become.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .. import images
+from ..body import body_mask
+from ..errors import InputError
+from ..phantoms.pet_centres import CENTRES
+from ..progress import CancelCheck, Progress, never, silent, stop_if
+from ..radiomics.extraction import extract
+from ..radiomics.settings import Settings
+from ..scan import Scan, Structure
+from ..workers import WorkerDied, run_in_processes
+from . import pet_pair, pet_tables
+from .image_quality import ssim
+from .pet_arms import INPUT, LIVER, Arm, arms, harmonized, on_grid_of, visit
+from .results import ProtocolResult
+from .uniformity import RADIUS_MM, liver_noise
+
+NAME = "pet-benchmark"
+LEAST_PEOPLE = 4
+ORGANS = ("kidney left", "kidney right", "liver", "lung left", "lung right", "spleen")
+SSIM_RANGE_SUV = 10.0
+SPHERE, LARGEST = "sphere", "largest lesion"
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """Of one region in one scan after an arm, from a centre towards another. values: (features,)."""
+
+    arm: str
+    person: int
+    source: str
+    target: str
+    region: str
+    values: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """Coefficient of variation in the sphere in the liver: after the arm, and in the target's own scan."""
+
+    arm: str
+    person: int
+    source: str
+    target: str
+    cov: float
+    truth: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Likeness:
+    """SSIM of an organ after an arm: to the scan itself, and to the target's own scan of the person."""
+
+    arm: str
+    source: str
+    target: str
+    organ: str
+    to_itself: float
+    to_truth: float
+
+
+@dataclasses.dataclass(frozen=True)
+class LesionError:
+    """Relative error of a lesion's SUVmean and SUVmax against the target's own scan. radius_mm: of the lesion."""
+
+    arm: str
+    source: str
+    target: str
+    radius_mm: float
+    mean: float
+    maximum: float
+
+
+@dataclasses.dataclass
+class Findings:
+    """All that was measured. lesion_suv: by person, the true uptake of the largest lesion. failures: sentences."""
+
+    features: list[Features] = dataclasses.field(default_factory=list)
+    noise: list[Noise] = dataclasses.field(default_factory=list)
+    likeness: list[Likeness] = dataclasses.field(default_factory=list)
+    lesions: list[LesionError] = dataclasses.field(default_factory=list)
+    uptake: list[tuple[int, float]] = dataclasses.field(default_factory=list)
+    names: list[str] = dataclasses.field(default_factory=list)
+    failures: list[str] = dataclasses.field(default_factory=list)
+
+    def add(self, other: Findings) -> None:
+        """Take in what was found in another person."""
+        for field in dataclasses.fields(self):
+            getattr(self, field.name).extend(getattr(other, field.name))
+
+
+def run(
+    people: int = 12,
+    models: Path | str | None = None,
+    processes: int = 1,
+    pair: tuple[Path | str, Path | str] | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+    cancelled: CancelCheck = never,
+) -> ProtocolResult:
+    """Run the benchmark with a number of simulated people, or on a pair of reconstructions of one NEMA phantom.
+
+    models: folder of model folders; those that ship where None. processes: people at once. pair: two volumes on one
+    grid, noisy and smooth; then the phantom is judged and no people.
+    Raises InputError for numbers that make no sense, ModelError for a damaged model, Cancelled.
+    """
+    compared = arms(models)
+    if pair is not None:
+        return pet_pair.run(pair, compared, progress, cancelled)
+    if people < LEAST_PEOPLE or processes < 1 or seed < 0:
+        raise InputError(
+            f"{people} people, {processes} processes, seed {seed}: use at least {LEAST_PEOPLE} people, 1 process and a "
+            "seed of at least 0"
+        )
+    tasks = {f"person {n + 1}": (compared, seed, n) for n in range(people)}
+    fractions = dict.fromkeys(tasks, 0.0)
+
+    def report(name: str, fraction: float, text: str) -> None:
+        fractions[name] = fraction
+        progress(sum(fractions.values()) / people, f"{name}: {text}")
+
+    answers: dict[str, Findings] = {}
+    for name, answer in run_in_processes(measure, tasks, min(processes, people), report, cancelled):
+        dead = isinstance(answer, WorkerDied)
+        answers[name] = Findings(failures=[f"{name}: its process died, memory may have run out"]) if dead else answer
+        report(name, 1.0, "done")
+    found = Findings()
+    for name in tasks:  # in order, whoever was first
+        found.add(answers[name])
+    tables, drawn, notes = pet_tables.of(found, seed)
+    return ProtocolResult(
+        NAME,
+        f"PET harmonization, {people} simulated people, imaged by {' and '.join(CENTRES)}",
+        "protocols of Haberl et al. 2024",
+        tables,
+        drawn,
+        (*notes, *dict.fromkeys(found.failures)),
+    )
+
+
+def measure(compared: Sequence[Arm], seed: int, number: int, progress: Progress, cancelled: CancelCheck) -> Findings:
+    """Everything about one person, in both directions."""
+    progress(0.0, "imaging")
+    person, scans = visit(seed, number)
+    found = Findings()
+    radii = {f"lesion {n}": lesion.radius_mm for n, lesion in enumerate(person.lesions, start=1)}
+    largest = max(radii, key=lambda name: radii[name])
+    found.uptake.append((number, person.lesions[list(radii).index(largest)].suv))
+    settings = _without_shape(Settings.load("pet"))
+    for done, source in enumerate(CENTRES):
+        (target,) = (name for name in CENTRES if name != source)
+        scan, own = scans[source], scans[target]
+        body, truth = body_mask(scan), on_grid_of(own, scan)
+        sphere = _sphere(scan)
+        regions = {SPHERE: sphere, LARGEST: scan.structures[largest].array}
+        true_cov = _cov(truth, sphere)
+        own_regions = {SPHERE: _sphere(own), LARGEST: own.structures[largest].array}
+        names, values = _features(own, own_regions, settings)
+        found.names = names
+        found.features += [Features("", number, target, target, region, row) for region, row in values.items()]
+        for step, arm in enumerate(compared):
+            stop_if(cancelled)
+            progress((done + step / len(compared)) / 2, f"{arm.name} to {target}")
+            key = (arm.name, source, target)
+            try:
+                result = harmonized(arm, scan, target, truth, body, sphere, seed)
+            except InputError as error:
+                found.failures.append(f"left out: {arm.name} from {source} to {target}: {str(error).split(';')[-1]}")
+                continue
+            array = result.array
+            _, values = _features(result, regions, settings)
+            found.features += [
+                Features(arm.name, number, source, target, region, row) for region, row in values.items()
+            ]
+            found.noise.append(Noise(arm.name, number, source, target, _cov(array, sphere), true_cov))
+            for organ in ORGANS:
+                if organ in scan.structures:
+                    mask = scan.structures[organ].array
+                    alike = (ssim(image, array, SSIM_RANGE_SUV, mask) for image in (scan.array, truth))
+                    found.likeness.append(Likeness(*key, organ, *alike))
+            for name, radius in radii.items():
+                if name in scan.structures and scan.structures[name].array.sum() >= 2:
+                    mask = scan.structures[name].array
+                    mean, maximum = (float(f(array[mask]) / f(truth[mask])) - 1 for f in (np.mean, np.max))
+                    found.lesions.append(LesionError(*key, radius, mean, maximum))
+    return found
+
+
+def _without_shape(settings: Settings) -> Settings:
+    return dataclasses.replace(
+        settings, feature_classes={k: v for k, v in settings.feature_classes.items() if k != "shape"}
+    )
+
+
+def _cov(array: np.ndarray, sphere: np.ndarray) -> float:
+    return float(array[sphere].std() / array[sphere].mean())
+
+
+def _sphere(scan: Scan) -> np.ndarray:
+    """The mask (z, y, x) of the sphere in the liver."""
+    centre = np.array(scan.image.TransformPhysicalPointToContinuousIndex(liver_noise(scan, LIVER).centre_mm))[::-1]
+    z, y, x = (
+        ((np.arange(n) - c) * s) ** 2
+        for n, c, s in zip(scan.image.GetSize()[::-1], centre, scan.spacing_mm[::-1], strict=True)
+    )
+    return z[:, None, None] + y[None, :, None] + x[None, None, :] <= RADIUS_MM**2
+
+
+def _features(scan: Scan, regions: dict[str, np.ndarray], settings: Settings) -> tuple[list[str], dict]:
+    """Names of the features, and by region their values (features,)."""
+    masks = {name: Structure(name, images.mask_image(mask, scan.image)) for name, mask in regions.items() if mask.any()}
+    table = extract(dataclasses.replace(scan, structures=masks), settings)
+    names = list(table.features)
+    return names, {row.structure: np.array([row.values[name] for name in names]) for row in table.rows}
+
+
+__all__ = ["INPUT", "NAME", "Findings", "measure", "run"]

@@ -1,4 +1,4 @@
-"""The commands on single scans: harmonize, measure, compare; which methods there are, and a standard scale."""
+"""The commands on single scans: harmonize, measure, compare, explain; which methods there are, and a standard scale."""
 
 from __future__ import annotations
 
@@ -40,6 +40,28 @@ def add_to(commands) -> None:
     fit.add_argument("--segmentations", nargs="+", metavar="FILE", help="one for each volume, in the same order")
     fit.add_argument("--reference", metavar="STRUCTURE", help="take percentiles inside it")
     fit.add_argument("--out", required=True, metavar="DIR", help="the model folder")
+
+    explain = command(commands, "explain", _explain, "a map of what moved a feature, or of what a network goes by")
+    add_scan(explain)
+    explain.add_argument("--question", required=True, metavar="NAME", help="feature, outcome, scanner or critic")
+    explain.add_argument("--after", metavar="FILE", help="the harmonized volume; without it a network is asked alone")
+    explain.add_argument("--method", metavar="NAME", help="occlusion, grad-cam, smoothgrad, ...; occlusion by default")
+    explain.add_argument("--model", metavar="DIR", help="the model folder that is asked: networks, or an outcome model")
+    explain.add_argument("--site", default="", metavar="NAME", help="the model's scanner, kernel or centre in question")
+    explain.add_argument("--structure", default="", metavar="NAME", help="whose features; the first by default")
+    explain.add_argument("--feature", default="", metavar="NAME", help="such as original_glcm_Contrast")
+    explain.add_argument("--settings", metavar="NAME|FILE", help="of the radiomics; those of the modality by default")
+    explain.add_argument("--out", required=True, metavar="DIR", help="folder for map, record and picture")
+
+    outcome = command(commands, "outcome-model", _outcome_model, "learn an outcome from features, for `explain`")
+    outcome.add_argument("manifest", metavar="MANIFEST", help="CSV: case, outcome, ...")
+    outcome.add_argument("--features", metavar="CSV", help="by default features.csv beside the manifest")
+    outcome.add_argument("--structure", default="", metavar="NAME", help="whose features, where there are several")
+    outcome.add_argument(
+        "--settings", required=True, metavar="NAME|FILE", help="of the radiomics that gave the features"
+    )
+    outcome.add_argument("--title", default="outcome", metavar="TEXT", help="what is predicted")
+    outcome.add_argument("--out", required=True, metavar="DIR", help="the model folder")
 
     methods = command(commands, "methods", _methods, "list the methods")
     methods.add_argument("--modality", choices=MODALITIES, help="only those that fit")
@@ -156,6 +178,60 @@ def _fit(options, progress: Progress, cancelled: CancelCheck) -> dict:
     scale = StandardScale.fit(scans)
     scale.save(options.out)
     return {"landmarks": dict(zip(scale.percentiles, scale.landmarks, strict=True)), "files": {"model": options.out}}
+
+
+def _explain(options, progress: Progress, cancelled: CancelCheck) -> dict:
+    import numpy as np
+
+    from ..explain import explanation
+    from ..files.reading import read_scan
+    from ..files.writing import output_folder
+    from ..radiomics.settings import Settings
+
+    progress(0.0, "Reading")
+    scan = read_scan_of(options)
+    after = None
+    if options.after:
+        # A harmonized MR scan has lost its unit; one of HU or SUV keeps it.
+        after = read_scan(options.after, modality=scan.modality, units=scan.units or None)
+    output_folder(options.out)  # as in `apply`
+    found = explanation.explain(
+        options.question,
+        scan,
+        np.random.default_rng(0),
+        method=options.method or "",
+        after=after,
+        model=options.model or "",
+        site=options.site,
+        structure=options.structure,
+        feature=options.feature,
+        settings=Settings.load(options.settings) if options.settings else None,
+        progress=progress,
+        cancelled=cancelled,
+    )
+    paths = explanation.write(found, scan, options.out)
+    return {
+        "about": found.about,
+        "worth": found.faithfulness.sentence,
+        "notes": notes_of(scan),
+        "files": {name: str(path) for name, path in paths.items()},
+    }
+
+
+def _outcome_model(options, progress: Progress, cancelled: CancelCheck) -> dict:
+    from ..evaluation.feature_files import read_features
+    from ..evaluation.study import Study
+    from ..explain.outcome_model import OutcomeModel
+    from ..files.manifest import Manifest
+    from ..radiomics.settings import Settings
+
+    progress(0.0, "Reading")
+    settings = Settings.load(options.settings)
+    manifest = Manifest.read(options.manifest, images=False)
+    table = read_features(options.features or manifest.path.with_name("features.csv"), manifest)
+    model = OutcomeModel.fit(Study.of(table, manifest, options.structure), settings, options.title)
+    model.save(options.out)
+    return {"structure": model.structure, "features": len(model.features), "files": {"model": options.out}}
 
 
 def _methods(options, progress: Progress, cancelled: CancelCheck) -> dict:

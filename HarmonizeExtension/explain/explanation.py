@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .. import __version__, images
-from ..errors import InputError
+from ..errors import InputError, ModelError
 from ..files.writing import IMAGE_SUFFIXES, replacing_together, write_image, write_json
 from ..progress import CancelCheck, Progress, never, part, silent, stop_if
 from ..radiomics.settings import Settings
@@ -149,8 +149,10 @@ def _of_network(
     progress: Progress,
     cancelled: CancelCheck,
 ) -> Explanation:
-    from .decisions import critic_decision, scanner_decision
-
+    try:
+        from .decisions import critic_decision, scanner_decision
+    except ImportError as error:
+        raise ModelError("to ask a network, PyTorch is needed; install it: pip install torch safetensors") from error
     progress(0.0, "Asking the network")
     seen = (scanner_decision if asked.name == "scanner" else critic_decision)(scan, model, site, after)
     decision = seen.decision
@@ -203,9 +205,8 @@ def _checked(
         chosen = torch.from_numpy(kept[:, number][:, None])
         return float(decision.scores(torch.where(chosen, image, reference)).mean())
 
-    direction = np.sign(
-        evaluate(np.ones((len(image), len(blocks)), bool)) - evaluate(np.zeros((len(image), len(blocks)), bool))
-    )
+    everything = np.ones((len(image), len(blocks)), bool)
+    direction = np.sign(evaluate(everything) - evaluate(~everything))
     worth = by_block(found) * (direction if method.signed else 1.0)
     edges = by_block(np.stack([ndimage.gaussian_gradient_magnitude(i, 1.0) for i in image[:, 0].numpy()]))
     return faithfulness(worth, {"edges": edges}, evaluate, rng, seen.noticeable, progress, cancelled)

@@ -18,8 +18,8 @@ from ..progress import CancelCheck, Progress, never, silent, stop_if
 
 FRACTIONS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 QUOTED = 0.2  # the fraction that the sentence speaks of
-DRAWS = 3  # of random maps
-MARGIN = 0.05  # by which a map must beat a control in gain, a difference that curves of this few points can show
+DRAWS = 5  # of random maps
+MARGIN = 0.05  # by which a map must at least beat a control in gain, what curves of so few points can show
 
 # The score with these blocks (images, blocks; bool) as in the image, the others as in the reference.
 Evaluate = Callable[[np.ndarray], float]
@@ -136,16 +136,18 @@ def faithfulness(
     )
     curves = found.pop("map")
     progress(1.0, "Checking the map")
-    verdict, sentence = _judged(curves, found, max(c.gain for c in drawn), chance)
+    gains = [c.gain for c in drawn]
+    by_luck = float(np.mean(gains) + max(2 * np.std(gains, ddof=1), MARGIN))  # which 1 random map in 20 or so exceeds
+    verdict, sentence = _judged(curves, found, by_luck, chance)
     return Faithfulness(verdict, sentence, score, reference, curves, {**found, "chance": chance})
 
 
-def _judged(curves: Curves, controls: Mapping[str, Curves], luckiest: float, chance: Curves) -> tuple[Verdict, str]:
+def _judged(curves: Curves, controls: Mapping[str, Curves], by_luck: float, chance: Curves) -> tuple[Verdict, str]:
     figures = ", ".join(
         f"{name} {_percent(c.taken)}" for name, c in (("the map", curves), *controls.items(), ("chance", chance))
     )
-    figures = f"deleting the highest {QUOTED:.0%} takes away: {figures} of the change"
-    if curves.gain <= luckiest + MARGIN:
+    figures = f"deleting the highest {_percent(QUOTED)} takes away: {figures} of the change"
+    if curves.gain <= by_luck:
         return Verdict.CHANCE, f"This map says nothing: it is no better than chance ({figures})"
     as_good = [name for name, c in controls.items() if curves.gain <= c.gain + MARGIN]
     if as_good:

@@ -39,7 +39,7 @@ class FeatureChange:
     """The parts of a structure and what each did to the number.
 
     structure: its name. before, after: the number on both images.
-    label: (z, y, x) on the scan's grid, the block of each voxel from 1; 0 for the surroundings, which count as one more.
+    label: (z, y, x) on the scan's grid, the block of each voxel from 1; 0 for the surroundings, which count as one.
     share: (blocks + 1,) of the number's change, in its unit, the surroundings first. uncertainty: (blocks + 1,)
     standard errors of the shares, 0 where blocks do not interplay.
     faithfulness: of the shares, held against edges, the size of the change of intensity, and chance.
@@ -73,7 +73,7 @@ def feature_change(
 ) -> FeatureChange:
     """Share the change of a number out to the blocks of a structure.
 
-    before, after: on one grid; where the method changed the scale of intensities, `before` is brought to that of
+    before, after: on one grid, with the structures of `before`; where the method changed the scale of intensities, `before` is brought to that of
     `after`, and the change is what remains. features: those that `number` needs; the settings are those of the case.
     Raises InputError where grids differ, the structure or a feature is not there, or nothing changed.
     """
@@ -84,6 +84,7 @@ def feature_change(
         have = ", ".join(before.structures) or "none"
         raise InputError(f"'{before.name}' has no structure '{name}' to measure; it has: {have}")
     own = narrowed(settings, features)
+    after = dataclasses.replace(after, structures=before.structures)  # those of a file stand in another
     scale = before.with_array(comparison.on_scale_of(before, after))
 
     def measured(scan: Scan) -> float:

@@ -6,6 +6,8 @@ Striving for simplicity: the all convolutional net, ICLR 2015 workshop, section 
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -46,7 +48,8 @@ def guided_backpropagation(decision: Decision) -> Tensor:
 
     if not any(isinstance(module, nn.ReLU) for module in decision.network.modules()):
         raise InputError("guided backpropagation needs a network with ReLUs, and this one has none; choose SmoothGrad")
-    with in_use(decision.network):
+    with in_use(decision.network), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that hooks are set, and gradients asked for
         method = GuidedBackprop(_Scored(decision))
         found = method.attribute(decision.image, additional_forward_args=decision.conditions or None)
     return found.detach().abs()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .looking import Decision, in_use
 
-STEPS = 32  # Gauss-Legendre
+STEPS = 20  # of Gauss and Legendre; the sum is off by about 1 %
 
 
 def integrated_gradients(decision: Decision) -> Tensor:

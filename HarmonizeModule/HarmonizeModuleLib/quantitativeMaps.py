@@ -21,21 +21,18 @@ NOTE = "one image does not determine T1: no measurement, for harmonization and c
 class _Kind:
     """How a map is called, coded (value, scheme, meaning) and shown.
 
-    window: lowest and highest value shown; fluid, of 4 s, may be brighter than all of it.
+    window: lowest and highest value shown, for tissue; fluid, with a T1 of 4 s, is white.
     """
 
     name: str
     quantity: tuple[str, str, str]
     units: tuple[str, str, str]
     window: tuple[float, float]
-    colours: str
 
 
 # DICOM PS3.16, Annex D, and UCUM.
-T1 = _Kind("T1 map", ("113063", "DCM", "T1"), ("ms", "UCUM", "millisecond"), (0, 2500), "vtkMRMLColorTableNodeIron")
-M0 = _Kind(
-    "M0 map", ("113058", "DCM", "Proton Density"), ("1", "UCUM", "no units"), (0, 1.2), "vtkMRMLColorTableNodeGrey"
-)
+T1 = _Kind("T1 map", ("113063", "DCM", "T1"), ("ms", "UCUM", "millisecond"), (0, 2500))
+M0 = _Kind("M0 map", ("113058", "DCM", "Proton Density"), ("1", "UCUM", "no units"), (0.4, 1.1))
 
 
 def writeMaps(maps: QuantitativeMaps, scan: Scan, inputVolume) -> tuple:
@@ -63,7 +60,7 @@ def _write(kind: _Kind, image: sitk.Image, scan: Scan, inputVolume):
     volume.SetDescription(_("From one T1-weighted image, for harmonization and comparison; no measurement of T1"))
     volume.CreateDefaultDisplayNodes()
     shown = volume.GetScalarVolumeDisplayNode()
-    shown.SetAndObserveColorNodeID(kind.colours)
+    shown.SetAndObserveColorNodeID("vtkMRMLColorTableNodeGrey")  # no colour hides a step that is there
     shown.AutoWindowLevelOff()
     shown.SetWindowLevelMinMax(*kind.window)
     volume.EndModify(wasModified)

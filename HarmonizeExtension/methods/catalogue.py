@@ -14,11 +14,13 @@ from ..files.reading import read_scan
 from ..files.volume import read_volume
 from ..scan import Modality, TargetKind
 from .base import Harmonizer, MethodCard
+from .cyclegan.harmonizer import Cyclegan
 from .harmonae.harmonizer import Harmonae
 from .kernel_matching import KernelMatching
 from .phycharm.harmonizer import Phycharm
 from .phycharm.protocols import ProtocolTarget
 from .preparation import BiasFieldCorrection
+from .radiomicgan.harmonizer import RadiomicGAN
 from .resolution_matching import ResolutionMatching
 from .statistical import HistogramMatching, Nyul, WhiteStripe, ZScore
 
@@ -32,6 +34,8 @@ METHODS: tuple[type[Harmonizer], ...] = (
     ResolutionMatching,
     Harmonae,
     Phycharm,
+    Cyclegan,
+    RadiomicGAN,
 )
 
 

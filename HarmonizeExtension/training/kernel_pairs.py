@@ -123,4 +123,4 @@ class KernelPairs:
 
     def spacing_mm(self, number: int) -> float:
         """The width of a case's pixels."""
-        return float(np.load(array_path(self.folder, number, "spacing")))
+        return np.load(array_path(self.folder, number, "spacing")).item()

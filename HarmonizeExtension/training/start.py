@@ -32,9 +32,12 @@ CHECKPOINT, STOP, CURVES, VALIDATION = "checkpoint.pt", "stop", "curves.csv", "v
 
 # By name on the command line: the module that has `Settings` and the class of the system.
 SYSTEMS = {
+    "cyclegan": ("methods.cyclegan.training", "CycleganTraining"),
     "harmonae": ("methods.harmonae.training", "HarmonaeTraining"),
     "paired": ("methods.paired.training", "PairedTraining"),
+    "paired-ct": ("methods.paired_ct.training", "PairedCTTraining"),
     "phycharm": ("methods.phycharm.training", "PhycharmTraining"),
+    "radiomicgan": ("methods.radiomicgan.training", "RadiomicGANTraining"),
 }
 
 # Of the schedule of a first training: a report within seconds, where it can be stopped, and curves within minutes.

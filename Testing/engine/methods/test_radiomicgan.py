@@ -1,0 +1,192 @@
+"""RadiomicGAN: the hybrid U-Net on VGG-19, its judge, what they learn, and a CT scan that goes through."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+safetensors_torch = pytest.importorskip("safetensors.torch")
+
+from Testing.engine.training.kernel_stacks import blurred, write_stacks  # noqa: E402
+
+from HarmonizeExtension.errors import InputError, ModelError  # noqa: E402
+from HarmonizeExtension.methods.radiomicgan.harmonizer import RadiomicGAN  # noqa: E402
+from HarmonizeExtension.methods.radiomicgan.network import VGG_GROUPS, Encoder, Generator, Translator  # noqa: E402
+from HarmonizeExtension.methods.radiomicgan.training import RadiomicGANTraining, Settings  # noqa: E402
+from HarmonizeExtension.networks.blocks import parameter_count  # noqa: E402
+from HarmonizeExtension.networks.kernel_blocks import PatchJudge, kernel_code  # noqa: E402
+from HarmonizeExtension.training import checkpoint  # noqa: E402
+from HarmonizeExtension.training.loop import Schedule, train  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)
+
+
+def code(*kernels, count=3):
+    return kernel_code(torch.tensor(kernels), count, torch.full((len(kernels),), 0.7))
+
+
+def system(folder, **changes):
+    stacks = folder / "stacks"
+    if not stacks.exists():
+        write_stacks(stacks)
+    small = {"slices": str(stacks), "cases": 2, "validation_cases": 1, "width": 4, "crop": 64, "epoch_steps": 2}
+    return RadiomicGANTraining(Settings(**(small | {"learning_rate": 0.003} | changes)))
+
+
+def test_the_published_size():
+    generator = Generator(3)
+    assert parameter_count(generator.encoder) == 10_585_152  # VGG-19 up to its twelfth convolution
+    assert 2.2e6 < parameter_count(generator) - parameter_count(generator.encoder) < 2.4e6
+    judge = PatchJudge(2, 3)
+    assert judge(torch.zeros(2, 2, 128, 128), code(0, 1)).shape == (2, 1, 6, 6)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_the_weights_of_vgg19_are_taken_from_a_file_of_torchvision(tmp_path, suffix):
+    channels, weights = 3, {"classifier.0.weight": torch.zeros(2, 2)}
+    for level, numbers in enumerate(VGG_GROUPS):
+        for number in numbers:
+            wide = 64 * 2**level
+            weights[f"features.{number}.weight"] = torch.randn(wide, channels, 3, 3)
+            weights[f"features.{number}.bias"] = torch.randn(wide)
+            channels = wide
+    path = tmp_path / f"vgg19{suffix}"
+    safetensors_torch.save_file(weights, path) if suffix == ".safetensors" else torch.save(weights, path)
+    encoder = Encoder()
+    encoder.load_vgg19(path)
+    for group, numbers in zip(encoder.groups, VGG_GROUPS, strict=True):
+        for layer, number in zip(group[::2], numbers, strict=True):
+            assert torch.equal(layer.weight, weights[f"features.{number}.weight"])
+            assert torch.equal(layer.bias, weights[f"features.{number}.bias"])
+    assert not any(p.requires_grad for p in encoder.parameters())
+    with pytest.raises(InputError, match="set width to 64"):
+        Encoder(8).load_vgg19(path)
+
+
+def test_what_is_no_vgg19_is_said_to_be_none(tmp_path):
+    path = tmp_path / "other.pth"
+    torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, path)
+    with pytest.raises(InputError, match=r"is no VGG-19: it has no 'features.0.bias'"):
+        Encoder().load_vgg19(path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="cannot be read from"):
+        Encoder().load_vgg19(path)
+    with pytest.raises(InputError, match="cannot be read from"):
+        Encoder().load_vgg19(tmp_path / "missing.safetensors")
+
+
+def test_an_untrained_generator_changes_little_and_the_kernel_and_the_pixels_change_the_result():
+    slices = torch.rand(1, 3, 32, 40)
+    generator = Generator(3, 8).eval()
+    with torch.no_grad():
+        first = generator(slices, code(0))
+        assert first.shape == (1, 1, 32, 40)
+        assert (first - slices[:, 1:2]).abs().mean() < 0.3
+        assert torch.equal(generator(slices, code(1)), first)
+        generator.filters[0].kernel.gain[1] += 0.5
+        generator.filters[0].kernel.gain[3] += 0.5
+        assert not torch.allclose(generator(slices, code(1)), first, atol=1e-4)
+        assert torch.equal(generator(slices, code(0)), first)
+        wide = kernel_code(torch.tensor([0]), 3, torch.tensor([1.4]))
+        assert not torch.allclose(generator(slices, wide), first, atol=1e-4)
+
+
+def test_each_phase_trains_its_own_network_and_the_curves_tell_the_window(tmp_path):
+    trained = system(tmp_path)
+    batch = trained.batch(2, np.random.default_rng(0))
+    assert batch["source"].shape == (2, 3, 64, 64)
+    assert batch["target"].shape == (2, 1, 64, 64)
+    for phase, optimizer in trained.optimizers().items():
+        before = {name: value.clone() for name, value in trained.named_parameters()}
+        trained.zero_grad()
+        losses = trained(phase, batch)
+        losses["loss"].backward()
+        optimizer.step()
+        changed = {n.split(".")[0] for n, value in trained.named_parameters() if not torch.equal(value, before[n])}
+        assert changed == {phase}
+        assert all(value.ndim == 0 and torch.isfinite(value) for value in losses.values())
+        if phase == "generator":
+            assert (losses["window low"], losses["window high"]) == (-1024, -769)
+
+
+def test_the_map_of_the_judge_lies_where_it_looks(tmp_path):
+    trained = system(tmp_path)
+    batch = trained.batch(2, np.random.default_rng(0))
+    cam = trained.class_activation(batch["target"], batch["source"][:, 1:2], batch["code"])
+    assert cam.shape == (2, 64, 64)
+    assert float(cam.min()) >= 0
+    assert float(cam.max()) <= 1
+
+
+def test_windows_move_while_it_is_trained_and_a_killed_training_ends_in_the_same_weights(tmp_path):
+    schedule = Schedule(steps=24, batch_size=2, seed=3, report_every=2, validate_every=24)
+    whole, _ = train(lambda: system(tmp_path), schedule, tmp_path / "whole")
+    rows = np.genfromtxt(tmp_path / "whole" / "curves.csv", delimiter=",", names=True)
+    assert rows["generator_window_high"][0] == -769
+    assert rows["generator_window_high"].max() > 0
+    reports = iter(range(100))
+    _, stopped = train(lambda: system(tmp_path), schedule, tmp_path / "parts", cancelled=lambda: next(reports) > 8)
+    assert (stopped.ended, stopped.step) == ("stopped", 20)
+    train(lambda: system(tmp_path), schedule, tmp_path / "parts")
+    states = [checkpoint.load(tmp_path / name / checkpoint.CHECKPOINT)["weights"] for name in ("whole", "parts")]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    whole.save_model(tmp_path / "model", {"score": 1.0})
+    again = system(tmp_path, start=str(tmp_path / "model"))
+    assert all(torch.equal(value, whole.generator.state_dict()[n]) for n, value in again.generator.state_dict().items())
+
+
+@pytest.mark.slow
+def test_it_learns_to_blur(tmp_path):
+    trained, outcome = train(
+        lambda: system(tmp_path, growing=False, dynamic=False, width=6, learning_rate=0.005, adversarial=0.1),
+        Schedule(steps=80, batch_size=4, seed=3, average=0.9, validate_every=50),
+        tmp_path / "out",
+    )
+    assert outcome.best["Bl64 to Br40"] < 0.6 * outcome.best["Bl64 to Br40 before"]
+    trained.save_model(tmp_path / "model", {"score": outcome.best["score"]})
+    _check_a_scan(tmp_path / "model")
+
+
+def _check_a_scan(folder):
+    import SimpleITK as sitk
+
+    from HarmonizeExtension.scan import Modality, Scan
+
+    kernels = blurred(np.random.default_rng(77)).astype(np.float32)
+    image = sitk.GetImageFromArray(kernels[2])
+    image.SetSpacing((0.7, 0.7, 1.0))
+    result = RadiomicGAN.for_target(f"{folder}#Br40").apply(Scan(image, Modality.CT, units="HU")).array
+    inside = np.s_[:, 10:-10, 10:-10]
+    before, after = (np.abs(x - kernels[0])[inside].mean() for x in (kernels[2], result))
+    assert after < 0.7 * before
+
+
+def test_weights_of_something_else_are_refused():
+    weights = {"generator.encoder.groups.0.0.bias": np.zeros(4, np.float32)}
+    with pytest.raises(ModelError, match="not those of RadiomicGAN"):
+        Translator.from_weights(weights, 0, 3, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epoch_steps": 0}, "epoch_steps must be at least 1"),
+        ({"crop": 50}, "multiple of 16"),
+        ({"pair_slices": "third"}, "use all, odd, even"),
+        ({"cases": 0}, "at least one case"),
+        ({"l1": 0.0}, "l1 must be above 0"),
+        ({"lowest_hu": 2000.0}, "lower than highest_hu"),
+        ({"pair_share": 2.0}, "between 0 and 1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(Settings(slices="x"), **changes)

@@ -243,9 +243,9 @@ class TrainingPanel:
             widget.setVisible(sites is not None)
         ui.trainingSiteCombo.setVisible(bool(sites))
         combo = ui.trainingSiteCombo
-        if sites is not None and [combo.itemText(i) for i in range(combo.count)] != list(sites):
+        if [combo.itemText(i) for i in range(combo.count)] != list(sites or ()):
             combo.clear()
-            combo.addItems(list(sites))
+            combo.addItems(list(sites or ()))
         card = catalogue.method(p.trainingSystem).card
         fits = self._modality in (None, *card.modalities)
         ui.trainingUseButton.enabled = fits
@@ -282,5 +282,6 @@ class TrainingPanel:
                 p.targetFolder = str(model)
             else:
                 p.targetVolume = None  # it would say the target in place of the text
-                p.targetText = f"{model}#{self.ui.trainingSiteCombo.currentText}"
+                site = self.ui.trainingSiteCombo.currentText
+                p.targetText = f"{model}#{site}" if site else str(model)
         self.ui.methodSection.collapsed = False

@@ -24,11 +24,13 @@ from ..phantoms.pet_centres import CENTRES, scan_person
 from ..physics.pet_resolution import gaussian_blur
 from ..scan import Scan
 
-SEEN, REFERENCE = 0x706574, 0x726566  # third words of the seeds: people who are measured, and who is the reference
+# Third words of the seeds: people who are measured, whose outcome is predicted, and who is the reference.
+SEEN, OUTCOME, REFERENCE = 0x706574, 0x6F7574, 0x726566
 LIVER = "liver"
 INPUT, BEST_BY_ERROR, BEST_BY_NOISE = "input", "best Gaussian, error (oracle)", "best Gaussian, noise (oracle)"
 MATCHING = "resolution matching"
 WIDTHS_MM = tuple(np.arange(0.0, 9.01, 1.0).tolist())
+AROUND_LESION_MM = 65.0
 SYSTEM = Cyclegan.card.name
 
 
@@ -62,20 +64,33 @@ def _model_folders(models: Path | str | None) -> list[Path]:
 
 
 def visit(seed: int, number: int, kind: int = SEEN) -> tuple[PetPerson, dict[str, Scan]]:
-    """A person, and the scans of the trunk by both centres, by name. The same numbers give the same voxels."""
+    """A person, and the scans by both centres, by name. The same numbers give the same voxels.
+
+    Of the trunk; of those whose outcome is predicted only what lies around the largest lesion.
+    """
     person_seed, *sessions = np.random.SeedSequence([seed, number, kind]).spawn(1 + len(CENTRES))
     person = PetPerson.draw(np.random.default_rng(person_seed), f"person {number + 1}")
+    field = TRUNK_MM
+    if kind == OUTCOME:
+        centre = person.lesions[largest_lesion(person)].centre_mm
+        field = tuple((c - AROUND_LESION_MM, c + AROUND_LESION_MM) for c in centre)
     scans = {
-        name: scan_person(person, name, np.random.default_rng(session), TRUNK_MM).with_roles(reference=LIVER)
+        name: scan_person(person, name, np.random.default_rng(session), field)
         for name, session in zip(CENTRES, sessions, strict=True)
     }
     return person, scans
 
 
+def largest_lesion(person: PetPerson) -> int:
+    """The index of the person's largest lesion."""
+    return int(np.argmax([lesion.radius_mm for lesion in person.lesions]))
+
+
 @functools.lru_cache(maxsize=1)
 def reference(seed: int) -> dict[str, Scan]:
     """The scans that resolution matching takes as its targets."""
-    return visit(seed, 0, REFERENCE)[1]
+    scans = visit(seed, 0, REFERENCE)[1]
+    return {name: scan.with_roles(reference=LIVER) for name, scan in scans.items()}
 
 
 @functools.lru_cache(maxsize=8)
@@ -83,11 +98,11 @@ def _network(model: str, target: str) -> Cyclegan:
     return Cyclegan(target, model)
 
 
-def harmonized(arm: Arm, scan: Scan, target: str, truth: np.ndarray, body: np.ndarray, sphere, seed: int) -> Scan:
+def harmonized(arm: Arm, scan: Scan, target: str, truth: np.ndarray, body: np.ndarray, uniform, seed: int) -> Scan:
     """What an arm makes of a scan. Raises InputError where it cannot.
 
-    truth: the target's own scan on the grid of this one (z, y, x); sphere: slices and mask in the liver. Only the
-    oracles are given them: their Gaussian is the one that comes nearest to the truth, in this very scan.
+    truth: the target's own scan on the grid of this one (z, y, x); uniform: the mask in which noise is compared. Only
+    the oracles are given them: their Gaussian is the one that comes nearest to the truth, in this very scan.
     """
     if arm.name == INPUT:
         return scan
@@ -95,7 +110,7 @@ def harmonized(arm: Arm, scan: Scan, target: str, truth: np.ndarray, body: np.nd
         return ResolutionMatching(reference(seed)[target]).apply(scan)
     if arm.model:
         return _network(arm.model, target).apply(scan)
-    blurred = best_gaussian(scan.array, truth, scan.spacing_mm, body, sphere, by_noise=arm.name == BEST_BY_NOISE)
+    blurred = best_gaussian(scan.array, truth, scan.spacing_mm, body, uniform, by_noise=arm.name == BEST_BY_NOISE)
     return scan.with_array(blurred)
 
 
@@ -104,17 +119,17 @@ def best_gaussian(
     truth: np.ndarray,
     spacing_mm: Sequence[float],
     body: np.ndarray,
-    sphere: np.ndarray,
+    uniform: np.ndarray,
     by_noise: bool,
 ) -> np.ndarray:
     """The array blurred by the one of WIDTHS_MM that comes nearest to the truth; all (z, y, x).
 
-    Nearest by the squared error in the body, or by the coefficient of variation in a sphere (a mask).
+    Nearest by the squared error in the body, or by the coefficient of variation in the mask `uniform`.
     """
 
     def away(blurred: np.ndarray) -> float:
         if by_noise:
-            covs = [float(a[sphere].std() / a[sphere].mean()) for a in (blurred, truth)]
+            covs = [float(a[uniform].std() / a[uniform].mean()) for a in (blurred, truth)]
             return abs(covs[0] - covs[1])
         return float(np.mean((blurred - truth)[body] ** 2))
 

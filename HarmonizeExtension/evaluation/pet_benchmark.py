@@ -17,22 +17,23 @@ from .. import images
 from ..body import body_mask
 from ..errors import InputError
 from ..phantoms.pet_centres import CENTRES
-from ..progress import CancelCheck, Progress, never, silent, stop_if
+from ..progress import CancelCheck, Progress, never, part, silent, stop_if
 from ..radiomics.extraction import extract
 from ..radiomics.settings import Settings
 from ..scan import Scan, Structure
 from ..workers import WorkerDied, run_in_processes
 from . import pet_pair, pet_tables
 from .image_quality import ssim
-from .pet_arms import INPUT, LIVER, Arm, arms, harmonized, on_grid_of, visit
+from .pet_arms import LIVER, OUTCOME, Arm, arms, harmonized, largest_lesion, on_grid_of, visit
+from .pet_tables import LARGEST, SPHERE
 from .results import ProtocolResult
 from .uniformity import RADIUS_MM, liver_noise
 
 NAME = "pet-benchmark"
-LEAST_PEOPLE = 4
+LEAST_PEOPLE = 5
+OUTCOME_PEOPLE = 5  # for each of those who are measured
 ORGANS = ("kidney left", "kidney right", "liver", "lung left", "lung right", "spleen")
 SSIM_RANGE_SUV = 10.0
-SPHERE, LARGEST = "sphere", "largest lesion"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,20 +86,25 @@ class LesionError:
 
 @dataclasses.dataclass
 class Findings:
-    """All that was measured. lesion_suv: by person, the true uptake of the largest lesion. failures: sentences."""
+    """All that was measured. uptake: of the largest lesion of each person whose outcome is predicted, with the number.
+
+    failures: sentences.
+    """
 
     features: list[Features] = dataclasses.field(default_factory=list)
     noise: list[Noise] = dataclasses.field(default_factory=list)
     likeness: list[Likeness] = dataclasses.field(default_factory=list)
     lesions: list[LesionError] = dataclasses.field(default_factory=list)
     uptake: list[tuple[int, float]] = dataclasses.field(default_factory=list)
-    names: list[str] = dataclasses.field(default_factory=list)
+    names: list[str] = dataclasses.field(default_factory=list)  # of the features
     failures: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, other: Findings) -> None:
         """Take in what was found in another person."""
         for field in dataclasses.fields(self):
-            getattr(self, field.name).extend(getattr(other, field.name))
+            if field.name != "names":
+                getattr(self, field.name).extend(getattr(other, field.name))
+        self.names = self.names or other.names
 
 
 def run(
@@ -124,21 +130,14 @@ def run(
             f"{people} people, {processes} processes, seed {seed}: use at least {LEAST_PEOPLE} people, 1 process and a "
             "seed of at least 0"
         )
-    tasks = {f"person {n + 1}": (compared, seed, n) for n in range(people)}
-    fractions = dict.fromkeys(tasks, 0.0)
-
-    def report(name: str, fraction: float, text: str) -> None:
-        fractions[name] = fraction
-        progress(sum(fractions.values()) / people, f"{name}: {text}")
-
-    answers: dict[str, Findings] = {}
-    for name, answer in run_in_processes(measure, tasks, min(processes, people), report, cancelled):
-        dead = isinstance(answer, WorkerDied)
-        answers[name] = Findings(failures=[f"{name}: its process died, memory may have run out"]) if dead else answer
-        report(name, 1.0, "done")
     found = Findings()
-    for name in tasks:  # in order, whoever was first
-        found.add(answers[name])
+    for measured, count, report in (
+        (measure, people, part(progress, 0.0, 0.8)),
+        (measure_outcome, OUTCOME_PEOPLE * people, part(progress, 0.8, 1.0)),
+    ):
+        tasks = {f"person {n + 1}": (compared, seed, n) for n in range(count)}
+        for one in _side_by_side(measured, tasks, processes, report, cancelled):
+            found.add(one)
     tables, drawn, notes = pet_tables.of(found, seed)
     return ProtocolResult(
         NAME,
@@ -150,26 +149,37 @@ def run(
     )
 
 
+def _side_by_side(task, tasks: dict[str, tuple], processes: int, progress: Progress, cancelled) -> list[Findings]:
+    """What a task found in each person, in order, whoever was first."""
+    fractions = dict.fromkeys(tasks, 0.0)
+
+    def report(name: str, fraction: float, text: str) -> None:
+        fractions[name] = fraction
+        progress(sum(fractions.values()) / len(tasks), f"{name}: {text}")
+
+    answers: dict[str, Findings] = {}
+    for name, answer in run_in_processes(task, tasks, min(processes, len(tasks)), report, cancelled):
+        dead = isinstance(answer, WorkerDied)
+        answers[name] = Findings(failures=[f"{name}: its process died, memory may have run out"]) if dead else answer
+        report(name, 1.0, "done")
+    return [answers[name] for name in tasks]
+
+
 def measure(compared: Sequence[Arm], seed: int, number: int, progress: Progress, cancelled: CancelCheck) -> Findings:
     """Everything about one person, in both directions."""
     progress(0.0, "imaging")
     person, scans = visit(seed, number)
     found = Findings()
     radii = {f"lesion {n}": lesion.radius_mm for n, lesion in enumerate(person.lesions, start=1)}
-    largest = max(radii, key=lambda name: radii[name])
-    found.uptake.append((number, person.lesions[list(radii).index(largest)].suv))
     settings = _without_shape(Settings.load("pet"))
     for done, source in enumerate(CENTRES):
         (target,) = (name for name in CENTRES if name != source)
         scan, own = scans[source], scans[target]
         body, truth = body_mask(scan), on_grid_of(own, scan)
         sphere = _sphere(scan)
-        regions = {SPHERE: sphere, LARGEST: scan.structures[largest].array}
         true_cov = _cov(truth, sphere)
-        own_regions = {SPHERE: _sphere(own), LARGEST: own.structures[largest].array}
-        names, values = _features(own, own_regions, settings)
-        found.names = names
-        found.features += [Features("", number, target, target, region, row) for region, row in values.items()]
+        found.names, values = _features(own, _sphere(own), settings)
+        found.features.append(Features("", number, target, target, SPHERE, values))
         for step, arm in enumerate(compared):
             stop_if(cancelled)
             progress((done + step / len(compared)) / 2, f"{arm.name} to {target}")
@@ -180,10 +190,8 @@ def measure(compared: Sequence[Arm], seed: int, number: int, progress: Progress,
                 found.failures.append(f"left out: {arm.name} from {source} to {target}: {str(error).split(';')[-1]}")
                 continue
             array = result.array
-            _, values = _features(result, regions, settings)
-            found.features += [
-                Features(arm.name, number, source, target, region, row) for region, row in values.items()
-            ]
+            _, values = _features(result, sphere, settings)
+            found.features.append(Features(*key[:1], number, *key[1:], SPHERE, values))
             found.noise.append(Noise(arm.name, number, source, target, _cov(array, sphere), true_cov))
             for organ in ORGANS:
                 if organ in scan.structures:
@@ -195,6 +203,31 @@ def measure(compared: Sequence[Arm], seed: int, number: int, progress: Progress,
                     mask = scan.structures[name].array
                     mean, maximum = (float(f(array[mask]) / f(truth[mask])) - 1 for f in (np.mean, np.max))
                     found.lesions.append(LesionError(*key, radius, mean, maximum))
+    return found
+
+
+def measure_outcome(
+    compared: Sequence[Arm], seed: int, number: int, progress: Progress, cancelled: CancelCheck
+) -> Findings:
+    """The largest lesion of a person whom one centre imaged, the centres taking turns, towards the other centre."""
+    person, scans = visit(seed, number, OUTCOME)
+    source, target = (list(CENTRES)[(number + k) % 2] for k in (0, 1))
+    largest = largest_lesion(person)
+    scan, settings = scans[source], _without_shape(Settings.load("pet"))
+    mask = scan.structures[f"lesion {largest + 1}"].array
+    found = Findings(uptake=[(number, person.lesions[largest].suv)])
+    found.names, values = _features(scan, mask, settings)
+    found.features.append(Features("", number, source, source, LARGEST, values))
+    truth = on_grid_of(scans[target], scan)
+    for arm in compared:
+        stop_if(cancelled)
+        progress(0.5, f"{arm.name} to {target}")
+        try:
+            result = harmonized(arm, scan, target, truth, np.ones_like(mask), mask, seed)
+        except InputError:  # told by `measure`, which tries the same
+            continue
+        _, values = _features(result, mask, settings)
+        found.features.append(Features(arm.name, number, source, target, LARGEST, values))
     return found
 
 
@@ -218,12 +251,9 @@ def _sphere(scan: Scan) -> np.ndarray:
     return z[:, None, None] + y[None, :, None] + x[None, None, :] <= RADIUS_MM**2
 
 
-def _features(scan: Scan, regions: dict[str, np.ndarray], settings: Settings) -> tuple[list[str], dict]:
-    """Names of the features, and by region their values (features,)."""
-    masks = {name: Structure(name, images.mask_image(mask, scan.image)) for name, mask in regions.items() if mask.any()}
-    table = extract(dataclasses.replace(scan, structures=masks), settings)
-    names = list(table.features)
-    return names, {row.structure: np.array([row.values[name] for name in names]) for row in table.rows}
-
-
-__all__ = ["INPUT", "NAME", "Findings", "measure", "run"]
+def _features(scan: Scan, mask: np.ndarray, settings: Settings) -> tuple[list[str], np.ndarray]:
+    """Names and values (features,) of what is inside a mask (z, y, x)."""
+    region = Structure("region", images.mask_image(mask, scan.image))
+    table = extract(dataclasses.replace(scan, structures={"region": region}), settings)
+    (row,) = table.rows
+    return list(table.features), np.array([row.values[name] for name in table.features])

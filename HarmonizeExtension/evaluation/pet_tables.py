@@ -21,6 +21,7 @@ COMBAT = "ComBat"
 SPHERE, LARGEST = "sphere", "largest lesion"
 LEAST_FOR_COMBAT, LEAST_FOR_OUTCOME = 5, 24
 FOLDS = 100
+CHANCE = 0.7  # of the outcome, against 1 of the uptake
 # Haberl et al. 2024, Table 2: gains in per cent, mean and sd, from Budapest to Tuebingen and back.
 PAPER = {
     ("BUD", "TUB"): {"firstorder": (5, 14), "glcm": (16, 7), "glrlm": (19, 5), "glszm": (16, 8), "gldm": (17, 6),
@@ -173,30 +174,25 @@ def _likeness(likeness, names: Sequence[str]) -> Table:
 
 
 def _outcome(columns: _Columns, uptake: Sequence[tuple[int, float]], names: Sequence[str], seed: int):
-    """Everybody is imaged once, by the centres in turn; the outcome follows the largest lesion's true uptake."""
+    """Everybody was imaged once, by the centres in turn; the outcome follows the largest lesion's true uptake."""
     people = np.array([number for number, _ in uptake])
     if len(people) < LEAST_FOR_OUTCOME:
         return [], [f"The outcome protocol needs {LEAST_FOR_OUTCOME} people."]
     size = np.log([suv for _, suv in uptake])
-    rng = np.random.default_rng([seed, len(people)])
-    chance = (size - size.mean()) / size.std() + 0.7 * rng.standard_normal(len(people))
-    outcome = chance > np.median(chance)
+    chance = np.random.default_rng([seed, len(people)]).standard_normal(len(people))
+    risk = (size - size.mean()) / size.std() + CHANCE * chance
+    outcome = risk > np.median(risk)
     rows = []
     for source in CENTRES:
         (target,) = (name for name in CENTRES if name != source)
-        stays, truth = columns.of("", target, target, LARGEST)
+        stays = dict(zip(*columns.of("", target, target, LARGEST), strict=True))
         arms = {}
-        batch = np.where(people % 2 == list(CENTRES).index(source), source, target)
         for name in names:
-            moved, values = columns.of(name, source, target, LARGEST)
-            by_person = dict(zip(stays.tolist(), truth, strict=True))
-            changed = dict(zip(moved.tolist(), values, strict=True))
-            try:
-                table = np.array(
-                    [changed[p] if b == source else by_person[p] for p, b in zip(people, batch, strict=True)]
-                )
-            except KeyError:
+            known = stays | dict(zip(*columns.of(name, source, target, LARGEST), strict=True))
+            if any(person not in known for person in people):
                 continue
+            table = np.array([known[person] for person in people])
+            batch = np.where([person in stays for person in people], target, source)
             arms[name] = unharmonized(table)
             arms[f"{name}, {COMBAT}"] = in_folds(table, batch, lambda t=target: ComBat(reference_batch=t))
         result = outcome_protocol(arms, outcome, np.random.default_rng(seed), FOLDS)
@@ -204,7 +200,7 @@ def _outcome(columns: _Columns, uptake: Sequence[tuple[int, float]], names: Sequ
             against = result.against_first.get(name)
             rows.append((name, target, arm.mean_auc, *arm.interval, against.delong.p if against else float("nan")))
     header = ("arm", "all to", "AUC", "from", "to", "DeLong p")
-    title = f"An outcome that follows the uptake of the largest lesion, from its features, {FOLDS} splits"
+    title = f"An outcome that follows the uptake of the largest lesion, from its features, {len(people)} other people"
     return [Table("pet-benchmark-outcome", title, header, tuple(rows))], []
 
 

@@ -51,6 +51,13 @@ def _weights(window: tuple[int, int, int], edge: int) -> torch.Tensor:
     return weights
 
 
+def window_count(shape: tuple[int, ...], window: tuple[int, int, int], overlap: float) -> int:
+    """How many windows a volume (z, y, x) takes, with those that show nothing but air."""
+    steps = [max(1, int(w * (1 - overlap))) for w in window]
+    lengths = [max(n + 2 * min(EDGE, n - 1), w) for n, w in zip(shape, window, strict=True)]
+    return math.prod(math.ceil((n - w) / step) + 1 for n, w, step in zip(lengths, window, steps, strict=True))
+
+
 def run_on_windows(
     network: torch.nn.Module,
     volume: np.ndarray,
@@ -80,10 +87,7 @@ def run_on_windows(
     short = [max(0, w - n - 2 * e) for w, n, e in zip(window, shape, near, strict=True)]
     padded = np.pad(volume, [(0, 0), *((e, e) for e in near)], mode="reflect")
     padded = np.pad(padded, [(0, 0), *((0, s) for s in short)], mode="edge")
-    steps = [max(1, int(w * (1 - overlap))) for w in window]
-    total = math.prod(
-        math.ceil(max(n - w, 0) / step) + 1 for n, w, step in zip(padded.shape[1:], window, steps, strict=True)
-    )
+    total = window_count(shape, window, overlap)
     seen = run = 0
 
     def judged(part: torch.Tensor) -> torch.Tensor:

@@ -36,7 +36,8 @@ SLICES, REFERENCE_SLICES = 10, 4
 STANDARD = "Bl64"
 DIRECTIONS = (("Br40", STANDARD), ("Bl57", STANDARD), (STANDARD, "Br40"), (STANDARD, "Bl57"))
 
-INPUT, MATCHING, GAUSSIAN, MTF_FILTER = "input", "histogram matching", "best Gaussian (oracle)", "MTF filter"
+INPUT, MATCHING, GAUSSIAN = "input", "histogram matching", "best Gaussian (oracle)"
+MEASURED_FILTER, TOLD_FILTER = "MTF filter, measured", "MTF filter, told both MTF"
 WIDEST_PIXELS = 6.0  # of the Gaussians that are tried
 # Learned systems: module and class of the method that reads their models.
 SYSTEMS = {
@@ -76,13 +77,18 @@ def arms(models: Path | str | None = None) -> list[Arm]:
     models: those that ship where None. Raises InputError for a folder that is not there, ModelError for a damaged
     model.
     """
-    found = [Arm(name) for name in (INPUT, MATCHING, GAUSSIAN, MTF_FILTER)]
+    found = [Arm(name) for name in (INPUT, MATCHING, GAUSSIAN, MEASURED_FILTER, TOLD_FILTER)]
     for folder in model_folders(models):
         system = system_of(folder)
         if system in SYSTEMS:
             card, _ = load_model(folder, system)
             found.append(Arm(folder.name, str(folder), system, card.sites))
     return found
+
+
+def usable(arm: Arm, case: Case) -> bool:
+    """Whether an arm can be tried on a case at all: a real scan's MTF is not known."""
+    return bool(case.kernels) or arm.name != TOLD_FILTER
 
 
 def simulated_case(seed: int, number: int) -> Case:
@@ -165,9 +171,9 @@ def harmonized(arm: Arm, case: Case, source: str, target: str) -> np.ndarray:
 
 
 def _method(arm: Arm, case: Case, source: str, target: str) -> Harmonizer:
-    if arm.name == MTF_FILTER:
-        if case.kernels:
-            return KernelMatching(case.kernels[target], case.kernels[source])
+    if arm.name == TOLD_FILTER:
+        return KernelMatching(case.kernels[target], case.kernels[source])
+    if arm.name == MEASURED_FILTER:
         return KernelMatching(case.references[target])
     module, name = SYSTEMS[arm.system]
     chosen = getattr(importlib.import_module(f"..{module}", __package__), name)

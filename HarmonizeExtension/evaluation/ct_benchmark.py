@@ -32,6 +32,7 @@ from .ct_arms import (
     real_case,
     shown_as,
     simulated_case,
+    usable,
 )
 from .cubes import features_of_cubes, place_cubes
 from .image_quality import HU_WINDOW, psnr_db, ssim
@@ -181,6 +182,7 @@ def measure(
 ) -> Findings:
     """Everything about one case, in all directions between its kernels that are compared."""
     found = Findings()
+    compared = [arm for arm in compared if usable(arm, case)]
     kernels = list(case.scans)
     directions = DIRECTIONS if case.kernels else [tuple(kernels), tuple(kernels[::-1])]
     scans = {name: counted_scan(case, scan) for name, scan in case.scans.items()}

@@ -186,7 +186,8 @@ def notes(real: bool) -> tuple[str, ...]:
         "take the other slices of the target kernel as reference; a model may have been trained on these."
         if real
         else "Simulated by projection, photon noise and filtered back projection; all kernels of a case share its "
-        "photons. Histogram matching takes another case of the same kind as reference; the MTF filter is told both MTF."
+        "photons. Histogram matching and the measured MTF filter take another case of the same kind as reference; the "
+        "other MTF filter is told the exact MTF of both kernels, which nobody knows of a real scan."
     )
     return (
         what,

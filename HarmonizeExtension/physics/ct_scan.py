@@ -134,12 +134,15 @@ def reconstruct(
     size: int,
     pixel_mm: float,
     centre_mm: tuple[float, float] = (0.0, 0.0),
+    sharpened: Sequence[bool] | None = None,
 ) -> np.ndarray:
     """Filtered back projection with each kernel: (kernel, slice, y, x) in HU, float32.
 
     size, pixel_mm: of the square field of pixels; centre_mm: its middle (y, x), from the axis.
-    The MTF of the images is the kernel's: the blur of detectors and of the object's pixels is undone in the filter.
+    The MTF of the images is the kernel's: the blur of detectors and of the object's pixels is undone in the filter,
+    for all kernels or those that are `sharpened`.
     """
+    sharpened = np.ones(len(kernels), bool) if sharpened is None else np.asarray(sharpened)
     count, columns = sinogram.shape[2], len(kernels) * sinogram.shape[2]
     axis = _centred(size, pixel_mm)
     y, x = (g.ravel() for g in np.meshgrid(axis, axis, indexing="ij"))
@@ -149,7 +152,8 @@ def reconstruct(
     sums = np.zeros((size * size, 4 * columns), np.float32)
     for views in _batches(geometry):
         of_views = np.array([geometry.mirrored(int(view)) for view in views])  # (view, 4)
-        rows = _filtered(sinogram[of_views.ravel()], of_views.ravel(), kernels, geometry, detectors, centre_mm)
+        at = of_views.ravel()
+        rows = _filtered(sinogram[at], at, kernels, sharpened, geometry, detectors, centre_mm)
         rows = rows.reshape(len(views), 4, detectors, columns).transpose(0, 2, 1, 3)
         matrix = _matrix(points, geometry.octant[views], spacing, detectors, degree=1)
         sums += matrix @ np.ascontiguousarray(rows).reshape(len(views) * detectors, 4 * columns)
@@ -162,6 +166,7 @@ def _filtered(
     rows: np.ndarray,
     views: np.ndarray,
     kernels: Sequence[KernelMTF],
+    sharpened: np.ndarray,
     geometry: Geometry,
     detectors: int,
     centre_mm: tuple[float, float],
@@ -179,9 +184,9 @@ def _filtered(
     start = (rows.shape[1] - 1) / 2 * width + shift - (detectors - 1) / 2 * width / UPSAMPLING
     phase = np.exp(2j * np.pi * frequency * start[:, None])
     transfer = np.stack([kernel(frequency) for kernel in kernels]) * _ramp(length, width)
-    # What blurs on the way: the spread over detectors, the pixels of the object, the interpolation that follows.
-    blur = np.sinc(frequency * width) ** 4 * np.sinc(frequency * width) * np.sinc(frequency * width / UPSAMPLING) ** 2
-    transfer = transfer / blur
+    # What blurs before: the spread over detectors, the pixels of the object. What blurs after: the interpolation.
+    before = np.where(sharpened[:, None], np.sinc(frequency * width) ** 5, 1.0)
+    transfer = transfer / (before * np.sinc(frequency * width / UPSAMPLING) ** 2)
     spectrum = fft.rfft(rows, length, axis=1)[:, :, None] * (phase[:, :, None] * transfer.T[None])[..., None]
     filtered = UPSAMPLING * fft.irfft(spectrum, fine, axis=1)[:, :detectors]
     return filtered.reshape(len(rows), detectors, -1).astype(np.float32, copy=False)
@@ -200,8 +205,9 @@ class Kernel:
     """A reconstruction kernel as vendors state it, for simulation: where its MTF is 50 % and 10 %, in lp/mm.
 
     boost: by how much the MTF rises above that around half of `mtf50_lp_per_mm`, as edge-enhancing kernels do.
-    noise_mtf50_lp_per_mm, noise_mtf10_lp_per_mm: the same of what happens to noise, where it is filtered otherwise than
-        edges are, as iterative reconstruction does (Yu et al., Med Phys 42:2261, 2015); 0 where it is not.
+    noise_mtf50_lp_per_mm, noise_mtf10_lp_per_mm: the same of what happens to noise, where it is known to be filtered
+        otherwise than edges are: focal spot and detector blur edges alone, iterative reconstruction smooths noise more
+        (Yu et al., Med Phys 42:2261, 2015). 0 where noise goes through the filter that gives edges their MTF.
     noise_level: factor on the noise, which iterative reconstruction lowers.
     """
 
@@ -267,5 +273,6 @@ def scan_with_kernels(
     if all(kernel.is_linear for kernel in kernels):
         return reconstruct(noisy, [kernel.mtf for kernel in kernels], *field)
     images = reconstruct(clean, [kernel.mtf for kernel in kernels], *field)
-    noise = 1000 + reconstruct(noisy - clean, [kernel.noise_mtf for kernel in kernels], *field)
+    like_edges = [not kernel.noise_mtf50_lp_per_mm for kernel in kernels]
+    noise = 1000 + reconstruct(noisy - clean, [kernel.noise_mtf for kernel in kernels], *field, sharpened=like_edges)
     return images + np.array([kernel.noise_level for kernel in kernels], np.float32)[:, None, None, None] * noise

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, ModelError
+from ..files.models import ModelCard, load_model
 
 if TYPE_CHECKING:
     from .looking import Decision
@@ -76,23 +78,24 @@ METHODS = (OCCLUSION, INTEGRATED_GRADIENTS, GRAD_CAM, SMOOTH_GRAD, GUIDED_BACKPR
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What a map may answer. title: in the panel; `{}` stands for what is asked about.
+    """What a map may answer. title: in the panel.
 
-    needs: the model folder that it is asked of, in words; empty where there is none. of_network: True where any method
-    serves, False where only occlusion does, since features have no gradient.
+    needs: the model folder that it is asked of, in words; empty where there is none. systems: those of its models.
+    of_network: True where any method serves, False where only occlusion does, since features have no gradient.
     """
 
     name: str
     title: str
     needs: str
+    systems: tuple[str, ...]
     of_network: bool
 
 
 QUESTIONS = (
-    Question("feature", "What moved a radiomics feature?", "", False),
-    Question("outcome", "What moved an outcome model?", "an outcome model", False),
-    Question("scanner", "What gives the scanner away?", "a model with a scanner classifier", True),
-    Question("critic", "What looks non-standard?", "a model with its critic", True),
+    Question("feature", "What moved a radiomics feature?", "", (), False),
+    Question("outcome", "What moved an outcome model?", "an outcome model", ("outcome",), False),
+    Question("scanner", "What gives the scanner away?", "a model with a scanner classifier", ("harmonae",), True),
+    Question("critic", "What looks non-standard?", "a model with its critic", ("radiomicgan", "cyclegan"), True),
 )
 
 
@@ -109,6 +112,17 @@ def question(name: str) -> Question:
 def methods_for(asked: Question) -> tuple[MapMethod, ...]:
     """The methods that can answer a question, the best first."""
     return METHODS if asked.of_network else (OCCLUSION,)
+
+
+def model_of(asked: Question, folder: Path | str) -> tuple[ModelCard, dict[str, np.ndarray]]:
+    """Card and weights of a model that a question can be asked of. Raises ModelError for any other."""
+    error: ModelError | None = None
+    for system in asked.systems:
+        try:
+            return load_model(folder, system)
+        except ModelError as found:
+            error = error or found
+    raise error or ModelError(f"'{asked.title}' is asked of no model; leave the model out")
 
 
 def attribution(method: MapMethod, decision: Decision, rng: np.random.Generator) -> np.ndarray:

@@ -17,13 +17,14 @@ from torch import Tensor
 
 from ..body import body_mask
 from ..errors import InputError, ModelError
-from ..files.models import ModelCard, load_model
+from ..files.models import ModelCard
 from ..methods.cyclegan.network import critic
 from ..methods.cyclegan.suv_scale import SuvScale
 from ..methods.harmonae.network import MULTIPLE, SMALLEST_SIDE, Classifier, Encoder
 from ..networks.intensity import body_level, to_network
 from ..networks.kernel_blocks import PatchJudge, kernel_code, scaled
 from ..scan import Scan
+from .catalogue import model_of, question
 from .looking import Decision, mean_output
 from .views import View, view
 
@@ -70,7 +71,7 @@ def scanner_decision(scan: Scan, folder: Path | str, site: str = "", after: Scan
     site: the scanner that is asked about; by default the one that the classifier takes to be right. after: what stands
     for an image that does not give it away (a harmonized scan on the same grid); by default the scan itself, blurred.
     """
-    card, weights = _model(folder, "harmonae")
+    card, weights = model_of(question("scanner"), folder)
     own = _under(weights, "classifier.")
     if not own:
         raise ModelError(
@@ -113,7 +114,7 @@ def critic_decision(scan: Scan, folder: Path | str, site: str = "", after: Scan 
     site: the standard (a kernel, a centre), one of the model's; by default its first. after: what stands for a standard
     image (a harmonized scan on the same grid); by default the scan itself, blurred.
     """
-    card, weights = _model(folder, "radiomicgan", "cyclegan")
+    card, weights = model_of(question("critic"), folder)
     _check_site(card, site)
     site = site or card.sites[0]
     prefix = "judge." if card.system == "radiomicgan" else f"critic.{site}."
@@ -205,17 +206,6 @@ def _slices(views: list[View]):
     slices = tuple(((np.arange(count) + 0.5) * len(array) / count).astype(int).tolist())
     image, without = (torch.from_numpy(volume[list(slices)][:, None]) for volume in (array, reference))
     return image, without, slices, _block(array.shape[1:], views[0].spacing_mm[1::-1])
-
-
-def _model(folder: Path | str, *systems: str) -> tuple[ModelCard, dict[str, np.ndarray]]:
-    """A model of one of the systems. Raises ModelError for any other."""
-    error: ModelError | None = None
-    for system in systems:
-        try:
-            return load_model(folder, system)
-        except ModelError as found:
-            error = error or found
-    raise error
 
 
 def _check_site(card: ModelCard, site: str) -> None:

@@ -11,6 +11,7 @@ Syst 41, 2014; for orders in pairs Mitchell et al., J Mach Learn Res 23, 2022).
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -20,6 +21,7 @@ from .. import comparison, images
 from ..errors import InputError
 from ..progress import CancelCheck, Progress, never, part, silent, stop_if
 from ..radiomics import filters
+from ..radiomics.catalogue import DEFINITIONS
 from ..radiomics.extraction import extract
 from ..radiomics.settings import Settings
 from ..scan import Role, Scan
@@ -73,8 +75,9 @@ def feature_change(
 ) -> FeatureChange:
     """Share the change of a number out to the blocks of a structure.
 
-    before, after: on one grid, with the structures of `before`; where the method changed the scale of intensities, `before` is brought to that of
-    `after`, and the change is what remains. features: those that `number` needs; the settings are those of the case.
+    before, after: on one grid, with the structures of `before`. Where the method changed the scale of intensities,
+    `before` is brought to that of `after`, and the change is what remains. features: those that `number` needs; the
+    settings are those of the case.
     Raises InputError where grids differ, the structure or a feature is not there, or nothing changed.
     """
     if not images.same_grid(before.image, after.image):
@@ -158,30 +161,37 @@ def _effects(order: np.ndarray, evaluate: Callable[[np.ndarray], float], progres
     return effects
 
 
+def feature_names(settings: Settings) -> list[str]:
+    """The features of intensities that the settings measure, as the feature table names them."""
+    return [
+        f"{image_name}_{feature_class}_{name}"
+        for image_type in settings.image_types
+        for image_name in filters.names(image_type, settings.for_image_type(image_type))
+        for feature_class, wanted in settings.feature_classes.items()
+        if feature_class != "shape"
+        for name in wanted or DEFINITIONS[feature_class]
+    ]
+
+
 def narrowed(settings: Settings, features: Sequence[str]) -> Settings:
     """The settings that measure these features ("original_glcm_Contrast"), and as little else as can be.
 
     Raises InputError for a feature that the settings do not measure.
     """
+    known = feature_names(settings)
     types: dict[str, Mapping] = {}
     classes: dict[str, list[str]] = {}
     for feature in features:
-        image_name, feature_class, name = (*feature.split("_"), "", "")[:3]
-        made_by = [
-            image_type
-            for image_type in settings.image_types
-            if image_name in filters.names(image_type, settings.for_image_type(image_type))
-        ]
-        try:
-            one = Settings.from_dict({"featureClass": {feature_class: [name]}}).feature_classes
-        except InputError:
-            one = {}
-        if not made_by or not one or feature_class == "shape":
+        if feature not in known:
+            near = difflib.get_close_matches(feature, known, 1)
             raise InputError(
-                f"there is no feature '{feature}' of intensities in the radiomics settings; name it as the feature "
-                "table does, such as original_glcm_Contrast"
+                f"the radiomics settings measure no feature '{feature}' of intensities; did you mean "
+                f"'{near[0] if near else known[0]}'?"
             )
-        types[made_by[0]] = settings.image_types[made_by[0]]
+        image_name, feature_class, name = feature.rsplit("_", 2)
+        for image_type, own in settings.image_types.items():
+            if image_name in filters.names(image_type, settings.for_image_type(image_type)):
+                types[image_type] = own
         classes.setdefault(feature_class, []).append(name)
     return dataclasses.replace(settings, image_types=types, feature_classes={c: tuple(n) for c, n in classes.items()})
 

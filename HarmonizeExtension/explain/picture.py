@@ -36,7 +36,7 @@ def colours(share: np.ndarray, signed: bool) -> np.ndarray:
 def opacity(share: np.ndarray) -> np.ndarray:
     """How much a value hides of the scan: nothing at 0, most at full colour."""
     size = np.abs(share)
-    return np.where(size < FAINTEST, 0.0, 0.25 + 0.55 * size)
+    return np.where(size < FAINTEST, 0.0, 0.2 + 0.5 * size)
 
 
 def picture(found: Explanation, scan: Scan) -> bytes:
@@ -71,7 +71,11 @@ def picture(found: Explanation, scan: Scan) -> bytes:
         drawn = pictures.outline(blended, [(mask[at], (255, 255, 255)) for mask in masks.values()])
         tiles.append(pictures.lettered(drawn))
     gap = np.full((HEIGHT, 8, 3), 255, np.uint8)
-    row = np.concatenate([piece for tile in tiles for piece in (tile, gap)] + [_legend(limit, found)], axis=1)
+    row = np.concatenate(
+        [piece for tile in tiles for piece in (tile, gap)]
+        + [_legend(limit, found, float(values.min()) < -FAINTEST * limit)],
+        axis=1,
+    )
     words = [
         (found.question.title, 22),
         (f"{found.about}. {found.method.title}.", 15),
@@ -100,13 +104,13 @@ def _slices(values: np.ndarray) -> list[int]:
     return sorted({int(np.searchsorted(place, share)) for share in wanted})
 
 
-def _legend(limit: float, found: Explanation) -> np.ndarray:
-    """The scale of colours, as it looks over mid grey, with its ends."""
+def _legend(limit: float, found: Explanation, below: bool) -> np.ndarray:
+    """The scale of colours, as it looks over mid grey, with its ends; below: whether there are negative values."""
     from PIL import Image, ImageDraw, ImageFont
 
     width, bar, edge = 96, 20, 34
     page = Image.new("RGB", (width, HEIGHT), (255, 255, 255))
-    lowest = -1.0 if found.signed else 0.0
+    lowest = -1.0 if below else 0.0
     share = np.linspace(1.0, lowest, HEIGHT - 2 * edge)[:, None].repeat(bar, 1)
     cover = opacity(share)[..., None]
     page.paste(Image.fromarray((110 * (1 - cover) + colours(share, found.signed) * cover).astype(np.uint8)), (6, edge))

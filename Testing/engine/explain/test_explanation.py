@@ -208,7 +208,7 @@ def test_the_command_writes_all_or_nothing(tmp_path, capsys):
     out = tmp_path / "out"
     arguments += ["--after", str(paths["after"]), "--question", "feature", "--out", str(out), "--json"]
     assert main([*arguments, "--feature", "original_glcm_Contrats"]) == 2
-    assert "no feature" in json.loads(capsys.readouterr().out)["error"]
+    assert "did you mean 'original_glcm_Contrast'" in json.loads(capsys.readouterr().out)["error"]
     assert not list(out.glob("*"))
     assert main([*arguments, "--feature", CONTRAST]) == 0
     answer = json.loads(capsys.readouterr().out)

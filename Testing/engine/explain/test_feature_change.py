@@ -121,7 +121,7 @@ def test_settings_are_narrowed_to_what_is_asked():
     assert set(own.image_types) == {"Wavelet", "Original"}
     assert own.feature_classes == {"glcm": ("Idm",), "firstorder": ("Mean",)}
     for wrong in ("Contrast", "original_glcm_Nothing", "original_shape_VoxelVolume", "squared_glcm_Contrast", ""):
-        with pytest.raises(InputError, match="no feature"):
+        with pytest.raises(InputError, match="did you mean"):
             narrowed(whole, [wrong])
 
 

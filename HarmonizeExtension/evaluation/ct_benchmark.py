@@ -49,6 +49,7 @@ CUBES, PAIR_CUBES = 8, 30  # of a range of HU, in a case
 class Features:
     """Features of the cubes of one case after an arm. values: (cubes, features); truth: with the target kernel."""
 
+    case: str
     arm: str
     source: str
     target: str
@@ -210,7 +211,7 @@ def measure(
             continue
         truth = arrays[target]
         _, values = features_of_cubes(counted_scan(case, case.scans[source], result), cubes, settings, cancelled)
-        found.features.append(Features(arm.name, source, target, values, truths[target], mean_hu))
+        found.features.append(Features(case.name, arm.name, source, target, values, truths[target], mean_hu))
         found.likeness.append(
             Likeness(
                 arm.name,

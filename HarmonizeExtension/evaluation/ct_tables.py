@@ -54,7 +54,7 @@ def of(found: Findings, compared: Sequence[Arm]) -> tuple[tuple[Table, ...], dic
     )
     drawn = {}
     labels = [f"{tissue}\n{low:g} to {high:g} HU" for tissue, (low, high) in zip(TISSUES, HU_STRATA, strict=True)]
-    for source, target in directions:
+    for source, target in dict.fromkeys(direction for direction, _ in counts):
         heights = {
             arm: np.array([100 * stratum.share for stratum in counted])
             for (direction, arm), counted in counts.items()
@@ -69,7 +69,7 @@ def _counts(found: Sequence[Features], direction: tuple[str, str], arm: str) -> 
     """By range of HU, the cubes of all cases together; nothing for an arm that could not be measured in every case."""
     here = [one for one in found if (one.source, one.target) == direction]
     those = [one for one in here if one.arm == arm]
-    if not those or len(those) < len({id(one.truth) for one in here}):
+    if not those or len(those) < len({one.case for one in here}):
         return []
     values, truth, mean_hu = (np.concatenate([getattr(o, n) for o in those]) for n in ("values", "truth", "mean_hu"))
     return reproducible_by_stratum(values, truth, mean_hu)

@@ -14,6 +14,7 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 from HarmonizeModuleLib import scene
+from HarmonizeModuleLib.attributionPanel import AttributionPanel
 from HarmonizeModuleLib.cohortPanel import CohortPanel
 from HarmonizeModuleLib.featureTables import restoreExactValues
 from HarmonizeModuleLib.inputsPanel import InputsPanel
@@ -87,6 +88,7 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = HarmonizeModuleLogic()
         self.inputs, self.method, self.results = InputsPanel(self.ui), MethodPanel(self.ui), ResultsPanel(self.ui)
         self.cohort = CohortPanel(self.ui, self._startCohort)
+        self.attribution = AttributionPanel(self.ui, self._startAttribution)
         self.training = TrainingPanel(self.ui, self.logic.startTraining)
         self.ui.settingsCombo.addItem(_("those of the modality"), "")
         for name in Settings.names():
@@ -107,6 +109,7 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.removeObservers()
         self.inputs.removeObservers()
         self.cohort.cleanup()
+        self.attribution.cleanup()
         self.training.cleanup()
 
     def enter(self):
@@ -156,6 +159,7 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.inputs.setParameterNode(parameterNode)
         self.method.setParameterNode(parameterNode)
         self.cohort.setParameterNode(parameterNode)
+        self.attribution.setParameterNode(parameterNode)
         self.training.setParameterNode(parameterNode)
         self._onParameters()
 
@@ -182,6 +186,7 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.method.refresh(self.inputs.modality())
         self.ui.settingsCombo.currentIndex = max(self.ui.settingsCombo.findData(p.settings), 0)
         self.cohort.refresh(self.inputs.modality(), self.method.missing())
+        self.attribution.refresh(self.inputs.modality())
         self.training.refresh(self.inputs.modality())
         reason = self._whyNot()
         self.ui.applyButton.enabled = not reason
@@ -303,6 +308,11 @@ class HarmonizeModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             **self.cohort.source(),
             **self._recipe(),
         )
+
+    def _startAttribution(self, options):
+        """The run that answers a question about the scan, and its result where there is one."""
+        p = self._parameterNode
+        return self.logic.startAttribution(p.inputVolume, options, p.outputVolume, p.segmentation, p.modality)
 
     def _onProgress(self, fraction, text):
         self.ui.progressBar.value = int(100 * fraction)

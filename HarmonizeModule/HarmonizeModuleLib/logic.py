@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from slicer.i18n import tr as _
@@ -25,6 +25,7 @@ from HarmonizeExtension.recipe import Recipe
 from HarmonizeExtension.scan import Modality, TargetKind
 
 from . import cohortFiles, quantitativeMaps, scene, sceneScans
+from .attributionRun import AttributionRun
 from .cohortResults import CohortResult
 from .cohortRun import CohortRun, CohortTask
 from .featureTables import writeFeatures
@@ -160,6 +161,21 @@ class HarmonizeModuleLogic(ScriptedLoadableModuleLogic):
         stopped or killed continues in its folder. Raises OutputError where it cannot be started.
         """
         return TrainingRun(system, Path(config), Path(outputFolder))
+
+    def startAttribution(
+        self, inputVolume, options: Mapping[str, str], outputVolume=None, segmentation=None, modality: str = ""
+    ) -> AttributionRun:
+        """`harmonize explain` in a process of its own, followed by calling its `step` until it is False, then `result`.
+
+        options: of that command, without dashes ("question", "feature", ...). outputVolume: the harmonized scan.
+        segmentation: the structures. modality: as for `process`. Raises InputError where something does not fit.
+        """
+        structure = options.get("structure")
+        scan = scene.scanFromNodes(inputVolume, segmentation, modality, measured=[structure] if structure else None)
+        after = None
+        if outputVolume is not None:
+            after = scene.scanFromNodes(outputVolume, None, scan.modality.value)
+        return AttributionRun(scan, after, inputVolume, options)
 
     def startCohort(
         self,

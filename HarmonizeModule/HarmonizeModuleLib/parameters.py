@@ -29,6 +29,9 @@ class HarmonizeModuleParameterNode:
     cohortFolder - where a cohort is written to. cohortProcesses - scans at once.
     trainingSystem - what is trained, by its name. trainingConfig - by which file; empty for one to start from.
     trainingFolder - where checkpoint, curves and model of a training are.
+    attributionQuestion, attributionMethod - what a map shall answer, and how; names of the engine's catalogue.
+    attributionStructure, attributionFeature - whose feature moved, by the segment's name, and which.
+    attributionModel, attributionSite - the folder of the model that is asked, and its scanner, kernel or centre.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -57,3 +60,9 @@ class HarmonizeModuleParameterNode:
     trainingSystem: str = ""
     trainingConfig: str = ""
     trainingFolder: str = ""
+    attributionQuestion: str = ""
+    attributionMethod: str = ""
+    attributionStructure: str = ""
+    attributionFeature: str = ""
+    attributionModel: str = ""
+    attributionSite: str = ""

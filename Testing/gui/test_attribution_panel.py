@@ -31,6 +31,7 @@ def attribution(panel, heads):
     volume, segmentation = heads[0]
     select(panel, volume)
     panel.ui.segmentationSelector.setCurrentNode(segmentation)
+    heads[1][1].SetDisplayVisibility(False)  # that of the other head lies in the same place
     scan = door.scanFromNodes(volume, None, "MR")
     after = dataclasses.replace(scan.with_array(ndimage.gaussian_filter(scan.array, (0, 0.8, 0.8))), name="harmonized")
     panel.ui.outputSelector.setCurrentNode(door.nodesFromScan(after)[0])

@@ -6,7 +6,8 @@ in the scan that the target scanner took of the same person, so that gain, shadi
 
 Invented is a connected region of white matter where a result is darker or brighter than the target scanner's own scan,
 its surroundings taken off, by a third of the difference between white and grey matter: about what a small lesion of
-multiple sclerosis shows. Partial volume is kept out by staying inside the white matter, noise by a least size.
+multiple sclerosis shows. Partial volume is kept out by staying inside the white matter; noise, which differs from
+session to session, by a least size and by asking for five times what is usual there.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ AROUND_MM = 10.0  # white matter up to here is what a lesion is held against
 INNER_MM = 2.0  # from the edge of the white matter, what lies nearer is partial volume
 FINE_MM, COARSE_MM = 1.5, 10.0  # smoothing: against noise, and of the surroundings
 LEAST_DIFFERENCE = 1 / 3  # of that between white and grey matter
+TIMES_USUAL = 5.0  # robust standard deviations of the smoothed difference
 LEAST_MM3 = 27.0
 
 
@@ -135,7 +137,9 @@ def invented(
     inner = white & (images.distance_mm(~white, spacing_mm) > INNER_MM)
     change = np.where(white, result - truth, 0).astype(np.float32)
     fine, coarse = (_mean_around(change, white, [mm / s for s in spacing_mm[::-1]]) for mm in (FINE_MM, COARSE_MM))
-    labels, count = ndimage.label(inner & (np.abs(fine - coarse) > LEAST_DIFFERENCE * abs(difference)))
+    size = np.abs(fine - coarse)
+    usual = 1.4826 * float(np.median(size[inner])) if inner.any() else 0.0
+    labels, count = ndimage.label(inner & (size > max(LEAST_DIFFERENCE * abs(difference), TIMES_USUAL * usual)))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:] * float(np.prod(spacing_mm))
     return [float(size) for size in sizes if size >= LEAST_MM3]
 

@@ -48,10 +48,10 @@ SYSTEMS = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
-    """A scan with several kernels, and another one to learn from.
+    """A scan with several kernels, and what statistics may be learnt from.
 
-    scans: by kernel. references: by kernel, scans of something else. kernels: their MTF, where it is known.
-    counted: the slices (z) that are measured.
+    scans: by kernel. references: by kernel, scans whose statistics are those of the kernel. kernels: their MTF, where
+    it is known. counted: the slices (z) that are measured.
     """
 
     name: str
@@ -119,7 +119,8 @@ def _scans(seed: int, number: int, word: int, kind: str, slices: int) -> dict[st
 def real_case(pair: Sequence[str | Path]) -> Case:
     """Two reconstructions of one real scan, files on one grid; each may name its kernel behind a `#`.
 
-    The slices 0, 2, 4 and so on are measured; the others are the references, and may be trained on.
+    The slices 0, 2, 4 and so on are measured; the others may be trained on. The references are the whole scans: how
+    neighbouring slices are blended shows in neighbours only, and statistics of a scan do not tell its voxels.
     Raises InputError where the files cannot be read or do not lie on one grid.
     """
     if len(pair) != 2:
@@ -136,8 +137,7 @@ def real_case(pair: Sequence[str | Path]) -> Case:
     first, second = scans.values()
     if first.image.GetSize() != second.image.GetSize() or not np.allclose(first.spacing_mm, second.spacing_mm):
         raise InputError(f"'{pair[0]}' and '{pair[1]}' lie on other grids; give two reconstructions of one scan")
-    references = {name: _part(scan, slice(1, None, 2)) for name, scan in scans.items()}
-    return Case("pair", scans, references, {}, slice(0, None, 2))
+    return Case("pair", scans, scans, {}, slice(0, None, 2))
 
 
 def _part(scan: Scan, slices: slice) -> Scan:

@@ -182,8 +182,9 @@ def _by_feature(found: Findings, counts: dict[tuple, list[StratumCount]]) -> Tab
 def notes(real: bool) -> tuple[str, ...]:
     """How the tables are to be read."""
     what = (
-        "One scan, reconstructed twice: slices 0, 2, 4 and so on are measured. Histogram matching and the MTF filter "
-        "take the other slices of the target kernel as reference; a model may have been trained on these."
+        "One scan, reconstructed twice: slices 0, 2, 4 and so on are measured; a model may have been trained on the "
+        "others. Histogram matching and the MTF filter take statistics (histogram; edges, noise, its correlation "
+        "between slices) of the whole scan with the target kernel."
         if real
         else "Simulated by projection, photon noise and filtered back projection; all kernels of a case share its "
         "photons. Histogram matching and the measured MTF filter take another case of the same kind as reference; the "

@@ -24,7 +24,7 @@ from .drawn import array_path, draw_missing, save_array
 
 REAL = "real"
 KINDS = ("chest", "abdomen", "chest", "phantom", "abdomen", "head")  # in turn
-CENTRE_MM = 45.0  # how far from the axis the middle of the field may lie
+CENTRE_MM, REAL_CENTRE_MM = 45.0, 15.0  # how far from the axis the middle of the field may lie
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +96,8 @@ def draw_case(recipe: KernelRecipe, seed: np.random.SeedSequence, number: int) -
         slices = ct_slices.draw_slices(kind, recipe.slices, recipe.slice_mm, object_rng)
     spacing_mm = float(scan_rng.uniform(*recipe.spacing_mm))
     photons = float(np.exp(scan_rng.uniform(*np.log(recipe.photons))))
-    centre_mm = tuple(float(c) for c in scan_rng.uniform(-CENTRE_MM, CENTRE_MM, 2))
+    reach_mm = REAL_CENTRE_MM if kind == REAL else CENTRE_MM
+    centre_mm = tuple(float(c) for c in scan_rng.uniform(-reach_mm, reach_mm, 2))
     scans = scan_with_kernels(
         slices, ct_slices.PIXEL_MM, recipe.kernels, photons, scan_rng, recipe.size, spacing_mm, centre_mm
     )

@@ -14,7 +14,7 @@ from HarmonizeExtension.training import checkpoint, start  # noqa: E402
 # Of whatever a system has, what makes it small; the rest stays as the sample says.
 SCHEDULE = {"steps": 1, "batch_size": 1, "threads": 1}
 SYSTEM = {"scanners": ["GE 3T", "GE 1.5T"], "unseen": [], "people": 2, "validation_people": 1, "every": 30, "width": 2}
-SYSTEM |= {"crop": 128, "workers": 1, "spacing_mm": 3.0}
+SYSTEM |= {"cases": 2, "validation_cases": 1, "crop": 128, "workers": 1, "spacing_mm": 3.0}
 
 
 @pytest.mark.parametrize("system", start.SYSTEMS)

@@ -81,10 +81,10 @@ def notes(people: int) -> tuple[str, ...]:
         "that change no more than these (Z-score, WhiteStripe) have the shares of the unharmonized scans.",
         "Each person goes from one scanner, in turn, to each target and back for dSSIM; as many others have lesions (a "
         "tumour with oedema, or multiple sclerosis, in turn) and go from one scanner to each target.",
-        "Invented: a connected region of white matter, 2 mm or more from its edge and of 27 mm3 or more, where a result "
-        "differs from the target scanner's own scan by a third of the difference between white and grey matter and by "
-        "five times what is usual there. Smoothed over 1.5 mm, its surroundings of 10 mm taken off, after the best gain "
-        "and offset.",
+        "Invented: a connected region of white matter, 2 mm or more from its edge and of 27 mm3 or more, where a "
+        "result differs from the target scanner's own scan by a third of the difference between white and grey matter "
+        "and by five times what is usual there. Smoothed over 1.5 mm, its surroundings of 10 mm taken off, after the "
+        "best gain and offset.",
         "Dice and volume: against the same segmentation (Otsu, three classes) of the target scanner's own scan; volume "
         "as the mean of the absolute difference.",
     )

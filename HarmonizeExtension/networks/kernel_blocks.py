@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+GAIN_SD, BIAS_SD = 0.7, 0.4
 PIXEL_MM = 0.7  # a chest's; there the last entry of the code is 0
 
 
@@ -34,15 +35,20 @@ def kernel_code(kernels: Tensor, count: int, pixel_mm: Tensor) -> Tensor:
 
 
 class KernelGain(nn.Module):
-    """What the wanted kernel multiplies every channel by, and what it adds; in the beginning it changes nothing.
+    """What the wanted kernel multiplies every channel by, and what it adds.
+
+    Kernels begin apart, at random. What one sharpens another blurs: where all begin alike their gradients cancel, and
+    the network stays where it changes nothing (measured, on a soft and a bone kernel).
 
     Source: Dumoulin et al., A learned representation for artistic style, ICLR 2017.
     """
 
     def __init__(self, channels: int, kernels: int):
         super().__init__()
-        self.gain = nn.Parameter(torch.zeros(kernels + 1, channels))
-        self.bias = nn.Parameter(torch.zeros(kernels + 1, channels))
+        self.gain = nn.Parameter(torch.randn(kernels + 1, channels) * GAIN_SD)
+        self.bias = nn.Parameter(torch.randn(kernels + 1, channels) * BIAS_SD)
+        with torch.no_grad():  # while the size of a pixel begins without effect
+            self.gain[-1], self.bias[-1] = 0, 0
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         return x * (1 + code @ self.gain)[:, :, None, None] + (code @ self.bias)[:, :, None, None]

@@ -134,7 +134,8 @@ def read_pair(text: str, chosen: str) -> tuple[tuple[str, ...], np.ndarray, floa
 class KernelTranslation(System, abc.ABC):
     """Base of the trainings of networks that show a slice as another kernel would have.
 
-    kernels: names of those that can be wanted, the simulated ones first.
+    kernels: names of those that can be wanted, the simulated ones first. learnt, pairs: stacks to learn from, simulated
+    and real. judged: those for validation; where all is learnt from real pairs, only they are.
     """
 
     def __init__(self, settings: KernelSettings, progress: Progress = silent):
@@ -160,12 +161,14 @@ class KernelTranslation(System, abc.ABC):
                 found.append(Stack(scans, tuple(range(len(simulated))), pixel_mm, learnt, middle))
             return found
 
-        self.learnt, self.held_out = stacks("train"), stacks("validation")
+        self.learnt, self.judged = stacks("train"), stacks("validation")
         self.pairs = []
         for kernels, scans, pixel_mm, usable in pairs:
             judged = np.isin(np.arange(len(usable)) % HELD_OUT, HELD_OUT // 2)
             which = tuple(self.kernels.index(kernel) for kernel in kernels)
             self.pairs.append(Stack(scans, which, pixel_mm, usable[~judged], usable[judged]))
+        only_pairs = self.pairs and settings.pair_share == 1
+        self.judged = [*([] if only_pairs else self.judged), *self.pairs]
 
     @abc.abstractmethod
     def translated(self, slices: Tensor, code: Tensor) -> Tensor:
@@ -177,20 +180,19 @@ class KernelTranslation(System, abc.ABC):
     def begin_from(self, part: str, system: str) -> None:
         """Take over the network `part` of the model in `settings.start`; kernels that it does not know begin anew."""
         card, weights = load_model(self.settings.start, system)
-        known = [(i, card.sites.index(name)) for i, name in enumerate(self.kernels) if name in card.sites]
-        state = {}
-        for name, array in weights.items():
-            value = torch.from_numpy(array.copy())
-            if array.shape[:-1] == (len(card.sites) + 1,):  # a row for each kernel, and one for the pixels
-                rows = value[:-1].mean(dim=0, keepdim=True).repeat(len(self.kernels), 1)
-                for own, other in known:
-                    rows[own] = value[other]
-                value = torch.cat([rows, value[-1:]])
-            if name.startswith(f"{part}."):
-                state[name.removeprefix(f"{part}.")] = value
+        network, state = getattr(self, part), {}
+        own = network.state_dict()
+        here = [at for at, name in enumerate(self.kernels) if name in card.sites]
+        there = [card.sites.index(self.kernels[at]) for at in here]
         try:
-            getattr(self, part).load_state_dict(state)
-        except RuntimeError as error:
+            for name, array in ((n.removeprefix(f"{part}."), a) for n, a in weights.items() if n.startswith(part)):
+                state[name] = torch.from_numpy(array.copy())
+                if array.shape[:-1] == (len(card.sites) + 1,):  # a row for each kernel, and one for the pixels
+                    rows = own[name].clone()
+                    rows[[*here, -1]] = state[name][[*there, -1]]
+                    state[name] = rows
+            network.load_state_dict(state)
+        except (KeyError, RuntimeError) as error:
             raise InputError(
                 f"the model '{self.settings.start}' is of another network ({error}); give one of the same width"
             ) from error
@@ -242,17 +244,16 @@ class KernelTranslation(System, abc.ABC):
         return rows, columns
 
     def validate(self) -> dict[str, float]:
-        """Whole slices of held-out cases, from every kernel to every other, held against the true reconstruction.
+        """Whole slices of `judged`, from every kernel to every other, held against the true reconstruction.
 
         score: mean absolute error in HU where there is more than air, as a share of what it was before, mean over all
-        directions. mae_hu, psnr_db (of the window's width): of the simulated cases; pair_mae_hu: of the real pairs.
-        Then the error of each direction.
+        directions. mae_hu: the error itself; psnr_db: of the window's width. Then the error of each direction.
         """
         errors: dict[str, list[tuple[float, float]]] = {}
         psnr: list[float] = []
         low, high = self.settings.window
         device = next(self.parameters()).device
-        for stack, at in ((one, at) for one in (*self.held_out, *self.pairs) for at in one.judged):
+        for stack, at in ((one, at) for one in self.judged for at in one.judged):
             even = tuple(slice(n // MULTIPLE * MULTIPLE) for n in stack.scans.shape[2:])
             truths = np.clip(stack.scans[:, at][:, *even], low, high).astype(np.float32)
             for source, target in itertools.permutations(range(len(stack.kernels)), 2):
@@ -264,16 +265,12 @@ class KernelTranslation(System, abc.ABC):
                 name = " to ".join(self.kernels[stack.kernels[i]] for i in (source, target))
                 both = (float(np.abs(x - truths[target])[inside].mean()) for x in (truths[source], result))
                 errors.setdefault(name, []).append(tuple(both))
-                if stack not in self.pairs:
-                    psnr.append(psnr_db(truths[target][None], result[None], high - low, inside[None]))
+                psnr.append(psnr_db(truths[target][None], result[None], high - low, inside[None]))
         means = {name: np.mean(values, axis=0).tolist() for name, values in errors.items()}
-        left = [error for _, error in means.values()]
-        simulated = len(KERNELS) * (len(KERNELS) - 1)
         return {
             "score": float(np.mean([error / before for before, error in means.values()])),
-            "mae_hu": float(np.mean(left[:simulated])),
+            "mae_hu": float(np.mean([error for _, error in means.values()])),
             "psnr_db": float(np.mean(psnr)),
-            **({"pair_mae_hu": float(np.mean(left[simulated:]))} if self.pairs else {}),
             **{f"{name} before": before for name, (before, _) in means.items()},
             **{name: error for name, (_, error) in means.items()},
         }

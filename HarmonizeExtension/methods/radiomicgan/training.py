@@ -131,8 +131,7 @@ class RadiomicGANTraining(KernelTranslation):
     def _accuracy(self, rng: np.random.Generator) -> float:
         """1 - mean absolute error, as a share of the window, on a few slices of held-out cases."""
         window = self.window.current
-        chosen = rng.choice(len(self.held_out), min(SUBSETS, len(self.held_out)), replace=False)
-        batch = self.squares([self.held_out[number] for number in chosen], rng, judged=True)
+        batch = self.squares([self.judged[n] for n in rng.integers(len(self.judged), size=SUBSET)], rng, judged=True)
         batch = {name: value.to(self.steps.device) for name, value in batch.items()}
         with torch.no_grad(), in_use(self.generator):
             made = self.generator(scaled(batch["source"], window), batch["code"])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +21,8 @@ from ..files.models import load_model
 from ..files.reading import read_scan
 from ..methods.base import Harmonizer
 from ..methods.kernel_matching import KernelMatching
+from ..methods.paired_ct.harmonizer import PairedCT
+from ..methods.radiomicgan.harmonizer import RadiomicGAN
 from ..physics.ct_edges import edge_mtf
 from ..physics.ct_kernel import KernelMTF
 from ..physics.ct_scan import KERNELS
@@ -39,11 +40,7 @@ DIRECTIONS = (("Br40", STANDARD), ("Bl57", STANDARD), (STANDARD, "Br40"), (STAND
 INPUT, MATCHING, GAUSSIAN = "input", "histogram matching", "best Gaussian (oracle)"
 MEASURED_FILTER, TOLD_FILTER = "MTF filter, measured", "MTF filter, told both MTF"
 WIDEST_PIXELS = 6.0  # of the Gaussians that are tried
-# Learned systems: module and class of the method that reads their models.
-SYSTEMS = {
-    "radiomicgan": ("methods.radiomicgan.harmonizer", "RadiomicGAN"),
-    "paired-ct": ("methods.paired_ct.harmonizer", "PairedCT"),
-}
+SYSTEMS = {system.card.name: system for system in (RadiomicGAN, PairedCT)}  # of learned models
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -175,9 +172,7 @@ def _method(arm: Arm, case: Case, source: str, target: str) -> Harmonizer:
         return KernelMatching(case.kernels[target], case.kernels[source])
     if arm.name == MEASURED_FILTER:
         return KernelMatching(case.references[target])
-    module, name = SYSTEMS[arm.system]
-    chosen = getattr(importlib.import_module(f"..{module}", __package__), name)
-    return chosen.for_target(f"{arm.model}#{shown_as(arm, case, target)}")
+    return SYSTEMS[arm.system].for_target(f"{arm.model}#{shown_as(arm, case, target)}")
 
 
 def shown_as(arm: Arm, case: Case, target: str) -> str:

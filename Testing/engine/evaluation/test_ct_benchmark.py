@@ -239,6 +239,31 @@ def test_an_arm_that_fails_in_one_case_is_left_out_of_that_direction():
     assert len(ct_tables.of(found, compared)[1]) == 1
 
 
+def test_a_trained_model_is_measured_as_the_filters_are(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    from HarmonizeExtension.methods.radiomicgan.network import Generator
+    from HarmonizeExtension.networks import inference
+
+    monkeypatch.setattr(inference, "default_backend", lambda: "torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    generator = Generator(2, 2)
+    with torch.no_grad():  # it changes nothing but adds 10 HU
+        generator.last.weight.zero_()
+        generator.last.bias.fill_(10 / 1012)
+    weights = {f"generator.{name}": value.numpy() for name, value in generator.state_dict().items()}
+    card = ModelCard("radiomicgan", "constant", ("soft", "sharp"), preprocessing={"window_hu": [-1024.0, 1000.0]})
+    save_model(tmp_path / "gan", card, weights)
+    compared = [arm for arm in ct_arms.arms(tmp_path) if arm.name in (INPUT, "gan")]
+    found = ct_benchmark.measure(case(), compared, FAST, CUBE_MM, 6, silent, never)
+    torch.set_num_threads(threads)
+    assert not found.failures
+    by = {(one.arm, one.source): one for one in found.likeness}
+    for source in ("soft", "sharp"):
+        np.testing.assert_allclose(by["gan", source].bias_hu, by[INPUT, source].bias_hu + 10, atol=0.2)
+
+
 @pytest.mark.slow
 @pytest.mark.real_data
 def test_the_plain_gaussian_is_as_strong_on_the_real_pair_as_is_known(real_data):

@@ -10,6 +10,9 @@ from HarmonizeExtension import images
 from HarmonizeExtension.evaluation import mri_arms, mri_lesions
 from HarmonizeExtension.evaluation.mri_arms import ILL, UNHARMONIZED, Arm
 from HarmonizeExtension.evaluation.mri_lesions import DISEASES, in_turn, invented, lesions_kept
+from HarmonizeExtension.phantoms.brain import scan_person
+from HarmonizeExtension.phantoms.lesions import Disease
+from HarmonizeExtension.phantoms.person import Person
 from HarmonizeExtension.phantoms.scanners import SCANNERS
 from HarmonizeExtension.scan import Modality, Scan, Structure
 
@@ -91,3 +94,21 @@ def test_the_target_s_own_scan_keeps_its_lesions_and_other_scanners_nearly_so(nu
     for one in kept:
         if not one.protected:
             assert (one.contrast, one.volume, one.dice) == pytest.approx((1, 1, 1))
+
+
+@pytest.mark.slow
+def test_the_lesions_of_an_ill_twin_are_found_and_another_session_has_none():
+    """A person's plaques, as if a method had drawn them into the scan of the same person in health."""
+    scanner = SCANNERS["Siemens 3T"]
+    scans = [
+        scan_person(Person.draw(np.random.default_rng(3), "twin", disease), scanner, np.random.default_rng(seed), 2.5)
+        for seed, disease in enumerate((Disease.NONE, Disease.NONE, Disease.MULTIPLE_SCLEROSIS))
+    ]
+    truth = scans[0].array / scans[0].array.max()
+    white, grey, brain = (scans[0].structures[name].array for name in ("white matter", "grey matter", "brain"))
+    counts = []
+    for scan in scans[1:]:
+        image = np.polyval(np.polyfit(scan.array[brain], truth[brain], 1), scan.array)
+        counts.append(len(invented(image, truth, white, grey, scan.spacing_mm)))
+    assert counts[0] == 0
+    assert counts[1] >= 3

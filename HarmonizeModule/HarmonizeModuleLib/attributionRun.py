@@ -102,18 +102,18 @@ def show(inputVolume, volume, segmentation=None) -> None:
 
 
 def _write(image: sitk.Image, record: dict, scan: Scan, inputVolume):
-    role = f"{scene.MAP_ATTRIBUTE}.{ATTRIBUTION}"
-    volume = inputVolume.GetNodeReference(role)
-    if volume is None:
-        name = slicer.mrmlScene.GenerateUniqueName(f"{inputVolume.GetName()} {ATTRIBUTION}")
-        volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-        inputVolume.SetNodeReferenceID(role, volume.GetID())
     array = sitk.GetArrayViewFromImage(image)
     limit = float(np.abs(array).max())
     if limit == 0:
         raise InputError(_("The map is empty: nothing speaks for it ({worth})").format(
             worth=record["faithfulness"]["sentence"]
         ))  # fmt: skip
+    role = f"{scene.MAP_ATTRIBUTE}.{ATTRIBUTION}"
+    volume = inputVolume.GetNodeReference(role)
+    if volume is None:
+        name = slicer.mrmlScene.GenerateUniqueName(f"{inputVolume.GetName()} {ATTRIBUTION}")
+        volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+        inputVolume.SetNodeReferenceID(role, volume.GetID())
     wasModified = volume.StartModify()
     scene.setVoxels(dataclasses.replace(scan, image=image, structures={}), inputVolume, volume)
     volume.SetAndObserveTransformNodeID(inputVolume.GetTransformNodeID())

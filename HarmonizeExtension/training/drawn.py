@@ -7,17 +7,18 @@ folder/
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import InputError
 from ..files.writing import output_folder, replacing, write_json
-from ..progress import Progress
+from ..progress import CancelCheck, Progress, stop_if
+from ..workers import WorkerDied, run_in_processes
 
 INDEX = "index.json"
 
@@ -46,13 +47,22 @@ def draw_missing(
         raise InputError(f"'{folder}' holds slices that were drawn otherwise; choose another folder for these")
     write_json(settings, index)
     missing = [number for number in range(count) if not array_path(folder, number, last).exists()]
-    if missing:
-        with ProcessPoolExecutor(workers) as pool:
-            jobs = [pool.submit(draw, folder, recipe, number) for number in missing]
-            for done, job in enumerate(jobs, start=1):
-                job.result()
-                progress(done / len(jobs), f"Drawing {what}: {done} of {len(jobs)}")
+    tasks = {str(number): (draw, folder, recipe, number) for number in missing}
+    # Closed whatever happens, so that whoever stops the training does not wait for all that is still to be drawn.
+    with contextlib.closing(run_in_processes(_draw_one, tasks, workers, lambda *_: None)) as drawn:
+        for done, (name, answer) in enumerate(drawn, start=1):
+            if isinstance(answer, WorkerDied):
+                raise InputError(
+                    f"drawing number {name} into '{folder}' ended its process, as where memory runs out; use fewer "
+                    "workers"
+                )
+            progress(done / len(tasks), f"Drawing {what}: {done} of {len(tasks)}")
     return folder
+
+
+def _draw_one(draw, folder: Path, recipe, number: int, progress: Progress, cancelled: CancelCheck) -> None:
+    stop_if(cancelled)
+    draw(folder, recipe, number)
 
 
 def array_path(folder: Path, number: int, kind: str = "") -> Path:

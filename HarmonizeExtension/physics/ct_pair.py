@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..scan import Scan
 from .ct_edges import edge_mtf
 from .ct_kernel import KernelMTF
-from .ct_noise import LOWEST_LP_PER_MM, NoiseSpectrum, noise_spectrum, uniform_tissue
+from .ct_noise import LOWEST_LP_PER_MM, NoiseSpectrum, noise_spectrum, slice_blend, uniform_tissue
 from .ct_scan import Kernel
 
 LEAST_MTF = 0.05  # smaller values of a measured MTF are noise
@@ -29,7 +29,8 @@ SPECTRUM_FLOOR = 3e-3  # of a spectrum's maximum, below which it is leakage
 def kernels_of_pair(first: Scan, second: Scan, slices: slice = slice(None)) -> tuple[Kernel, Kernel]:
     """The kernels of two reconstructions of one scan, on the same grid.
 
-    slices: those to measure on (z). Noise is measured where the smoother of the two shows uniform tissue. Of both
+    slices: those to measure on (z); how much more one blends neighbouring slices is measured where they are neighbours.
+    Noise is measured where the smoother of the two shows uniform tissue. Of both
     spectra the level at low frequency is taken to be the same, since the photons were.
     Raises InputError where the grids differ or where there are too few edges or too little uniform tissue.
     """
@@ -42,10 +43,12 @@ def kernels_of_pair(first: Scan, second: Scan, slices: slice = slice(None)) -> t
     ]
     smoother = arrays[int(np.argmin([values[0] for values in edges]))]
     region = uniform_tissue(smoother, body, spacing_mm)
-    noise = _noise_transfers([noise_spectrum(array, region, spacing_mm) for array in arrays])
+    spectra = [noise_spectrum(array, region, spacing_mm) for array in arrays]
+    more = slice_blend(*spectra) if slices.step in (None, 1) else 0.0  # what the first lacks
+    blends = (max(-more, 0.0), max(more, 0.0))
     kernels = [
-        Kernel(scan.name, *(round(float(v), 4) for v in (*edge, *of_noise)))
-        for scan, edge, of_noise in zip((first, second), edges, noise, strict=True)
+        Kernel(scan.name, *(round(float(v), 4) for v in (*edge, *of_noise, 1.0, blend)))
+        for scan, edge, of_noise, blend in zip((first, second), edges, _noise_transfers(spectra), blends, strict=True)
     ]
     return kernels[0], kernels[1]
 

@@ -15,7 +15,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy import fft, sparse
+from scipy import fft, ndimage, sparse
 
 from ..errors import InputError
 from .ct_kernel import KernelMTF
@@ -209,6 +209,7 @@ class Kernel:
         otherwise than edges are: focal spot and detector blur edges alone, iterative reconstruction smooths noise more
         (Yu et al., Med Phys 42:2261, 2015). 0 where noise goes through the filter that gives edges their MTF.
     noise_level: factor on the noise, which iterative reconstruction lowers.
+    slice_weight: w of the blend w, 1 - 2 w, w of each slice with its neighbours, as overlapping slices show it.
     """
 
     name: str
@@ -218,6 +219,7 @@ class Kernel:
     noise_mtf50_lp_per_mm: float = 0.0
     noise_mtf10_lp_per_mm: float = 0.0
     noise_level: float = 1.0
+    slice_weight: float = 0.0
 
     @property
     def mtf(self) -> KernelMTF:
@@ -271,8 +273,16 @@ def scan_with_kernels(
     noisy = add_photon_noise(clean, photons, rng)
     field = (geometry, size, spacing_mm, centre_mm)
     if all(kernel.is_linear for kernel in kernels):
-        return reconstruct(noisy, [kernel.mtf for kernel in kernels], *field)
-    images = reconstruct(clean, [kernel.mtf for kernel in kernels], *field)
-    like_edges = [not kernel.noise_mtf50_lp_per_mm for kernel in kernels]
-    noise = 1000 + reconstruct(noisy - clean, [kernel.noise_mtf for kernel in kernels], *field, sharpened=like_edges)
-    return images + np.array([kernel.noise_level for kernel in kernels], np.float32)[:, None, None, None] * noise
+        images = reconstruct(noisy, [kernel.mtf for kernel in kernels], *field)
+    else:
+        images = reconstruct(clean, [kernel.mtf for kernel in kernels], *field)
+        like_edges = [not kernel.noise_mtf50_lp_per_mm for kernel in kernels]
+        noise = 1000 + reconstruct(
+            noisy - clean, [kernel.noise_mtf for kernel in kernels], *field, sharpened=like_edges
+        )
+        images += np.array([kernel.noise_level for kernel in kernels], np.float32)[:, None, None, None] * noise
+    for image, kernel in zip(images, kernels, strict=True):
+        if kernel.slice_weight:
+            w = kernel.slice_weight
+            image[:] = ndimage.convolve1d(image, [w, 1 - 2 * w, w], axis=0, mode="nearest")
+    return images

@@ -42,10 +42,9 @@ def draw_missing(
     """
     folder = output_folder(folder)
     index = folder / INDEX
-    settings = json.loads(json.dumps(dataclasses.asdict(recipe)))
-    if index.exists() and json.loads(index.read_text(encoding="utf-8")) != settings:
+    if index.exists() and not _is(recipe, json.loads(index.read_text(encoding="utf-8"))):
         raise InputError(f"'{folder}' holds slices that were drawn otherwise; choose another folder for these")
-    write_json(settings, index)
+    write_json(dataclasses.asdict(recipe), index)
     missing = [number for number in range(count) if not array_path(folder, number, last).exists()]
     tasks = {str(number): (draw, folder, recipe, number) for number in missing}
     # Closed whatever happens, so that whoever stops the training does not wait for all that is still to be drawn.
@@ -63,6 +62,27 @@ def draw_missing(
 def _draw_one(draw, folder: Path, recipe, number: int, progress: Progress, cancelled: CancelCheck) -> None:
     stop_if(cancelled)
     draw(folder, recipe, number)
+
+
+def _is(value: object, written: object) -> bool:
+    """Whether a setting is what the index says; one that came after the folder was drawn is if it has its default."""
+    if dataclasses.is_dataclass(value):
+        fields = {field.name: field for field in dataclasses.fields(value)}
+        return (
+            isinstance(written, dict)
+            and written.keys() <= fields.keys()
+            and all(
+                _is(getattr(value, name), written[name]) if name in written else getattr(value, name) == field.default
+                for name, field in fields.items()
+            )
+        )
+    if isinstance(value, tuple):
+        return (
+            isinstance(written, list)
+            and len(value) == len(written)
+            and all(_is(one, other) for one, other in zip(value, written, strict=True))
+        )
+    return value == written
 
 
 def array_path(folder: Path, number: int, kind: str = "") -> Path:

@@ -6,7 +6,8 @@
         00000.spacing.npy width of its pixels in mm
 
 All kernels of a case are given the same photons, so that they are to each other as reconstructions of one scan are.
-Slices of a case are neighbours, `slice_mm` apart and thick; the mean of n of them is a slice n times as thick.
+Slices of a case are neighbours. A slice n times as thick as the thinnest is the mean of n thin ones: it shows the mean
+of what they show, from n times as many photons.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ class KernelRecipe:
     """What is drawn.
 
     cases, seed: how many stacks of slices, and which. kernels: in the order of the arrays. slices: of a case.
-    size: pixels along y and x. spacing_mm: their width, at random between two values. slice_mm: thickness.
-    photons: towards each detector in each view, at random between two values (even in the logarithm).
+    size: pixels along y and x. spacing_mm: their width, at random between two values. slice_mm: thickness and
+    distance of the thinnest slices. thick: how many times as thick the slices of a case are; the next for every round
+    of `kinds`.
+    photons: towards each detector in each view of a thin slice, at random between two values (even in the logarithm).
     kinds: what is scanned, in turn: names of `phantoms.ct_slices.KINDS`, or "real" for `scans`.
     scans: files of real CT for the kind "real".
     """
@@ -48,6 +51,7 @@ class KernelRecipe:
     photons: tuple[float, float] = (4e5, 1e7)
     kinds: tuple[str, ...] = KINDS
     scans: tuple[str, ...] = ()
+    thick: tuple[int, ...] = (1,)
 
     def __post_init__(self):
         unknown = [kind for kind in self.kinds if kind not in (*ct_slices.KINDS, REAL)]
@@ -60,6 +64,8 @@ class KernelRecipe:
             )
         if min(self.cases, self.slices, len(self.kernels)) < 1 or self.size < 16:
             raise InputError("at least one case, one slice, one kernel and 16 pixels must be drawn")
+        if not self.thick or min(self.thick) < 1:
+            raise InputError("slices are once as thick as the thinnest, or a whole number of times")
         if not 0 < self.spacing_mm[0] <= self.spacing_mm[1] or not 0 < self.photons[0] <= self.photons[1]:
             raise InputError("spacing and photons are two positive numbers each, the smaller one first")
 
@@ -89,13 +95,16 @@ def draw_case(recipe: KernelRecipe, seed: np.random.SeedSequence, number: int) -
     """The scans of one case (kernel, slice, y, x), int16, in HU, and the width of its pixels in mm."""
     object_rng, scan_rng = (np.random.default_rng(s) for s in seed.spawn(2))
     kind = recipe.kinds[number % len(recipe.kinds)]
+    thick = recipe.thick[number // len(recipe.kinds) % len(recipe.thick)]
+    thin = recipe.slices * thick
     if kind == REAL:
         array = _read(recipe.scans[int(object_rng.integers(len(recipe.scans)))])
-        slices = ct_slices.from_scan(array, recipe.slices, object_rng)
+        slices = ct_slices.from_scan(array, thin, object_rng)
     else:
-        slices = ct_slices.draw_slices(kind, recipe.slices, recipe.slice_mm, object_rng)
+        slices = ct_slices.draw_slices(kind, thin, recipe.slice_mm, object_rng)
+    slices = slices.reshape(recipe.slices, thick, *slices.shape[1:]).mean(axis=1)
     spacing_mm = float(scan_rng.uniform(*recipe.spacing_mm))
-    photons = float(np.exp(scan_rng.uniform(*np.log(recipe.photons))))
+    photons = thick * float(np.exp(scan_rng.uniform(*np.log(recipe.photons))))
     reach_mm = REAL_CENTRE_MM if kind == REAL else CENTRE_MM
     centre_mm = tuple(float(c) for c in scan_rng.uniform(-reach_mm, reach_mm, 2))
     scans = scan_with_kernels(

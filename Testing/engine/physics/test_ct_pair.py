@@ -46,6 +46,18 @@ def test_some_slices_say_the_same_as_others_and_other_grids_are_refused():
         kernels_of_pair(soft, small)
 
 
+def test_the_blend_of_slices_is_found_where_neighbours_are_seen():
+    sharp = scan(simulated_ct.SHARP, simulated_ct.SHARP, "sharp")
+    plain = simulated_ct.scan(simulated_ct.SOFT, 0, size=200, level=0.0, name="soft")
+    noise = simulated_ct.noise(
+        simulated_ct.SOFT, plain.array.shape, 0.6, 3000.0, np.random.default_rng(1), slice_weight=0.12
+    )
+    blended = plain.with_array(plain.array + noise)
+    for pair, wanted in (((blended, sharp), (0.12, 0)), ((sharp, blended), (0, 0.12))):
+        assert [kernel.slice_weight for kernel in kernels_of_pair(*pair)] == pytest.approx(wanted, abs=0.03)
+    assert [kernel.slice_weight for kernel in kernels_of_pair(blended, sharp, slice(0, None, 2))] == [0, 0]
+
+
 @pytest.mark.slow
 @pytest.mark.real_data
 def test_a_simulated_pair_looks_like_the_real_one_that_its_kernels_were_measured_on(real_data):

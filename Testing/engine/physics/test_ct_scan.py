@@ -1,5 +1,7 @@
 """The simulated CT scanner: line integrals, HU, the kernels' MTF and noise are what they are said to be."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -130,6 +132,17 @@ def test_noise_may_be_filtered_otherwise_than_edges():
     clean = reconstruct(project(slices, PIXEL_MM, GEOMETRY), [kernels[0].mtf], GEOMETRY, 96, 0.7)[0]
     np.testing.assert_allclose(none, clean, atol=0.1)
     assert 0 < (quiet - clean).std() < 0.6 * (plain - clean).std()
+
+
+def test_slices_are_blended_with_their_neighbours():
+    slices = np.stack([disc(hu=hu) for hu in (0.0, 0.0, 300.0, 0.0, 0.0)])
+    plain = Kernel("plain", 0.5, 0.8, noise_level=0.0)
+    kernels = [plain, dataclasses.replace(plain, slice_weight=0.2)]
+    rng = np.random.default_rng(3)
+    apart, blended = scan_with_kernels(slices, PIXEL_MM, kernels, 1e4, rng, 40, 0.7, geometry=GEOMETRY)
+    middle = (slice(None), slice(15, 25), slice(15, 25))
+    assert apart[middle].mean(axis=(1, 2)) == pytest.approx([0, 0, 300, 0, 0], abs=3)
+    assert blended[middle].mean(axis=(1, 2)) == pytest.approx([0, 60, 180, 60, 0], abs=3)
 
 
 def test_a_boost_lifts_the_middle_and_leaves_the_mean():

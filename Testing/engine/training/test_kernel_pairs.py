@@ -1,6 +1,8 @@
 """CT slices drawn for training: the same for the same recipe, whole after an interruption, kernels in their order."""
 
+import dataclasses
 import functools
+import json
 
 import numpy as np
 import pytest
@@ -8,9 +10,11 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from HarmonizeExtension.errors import InputError
+from HarmonizeExtension.phantoms.ct_slices import draw_slices
 from HarmonizeExtension.physics.ct_scan import KERNELS, Geometry, Kernel, scan_with_kernels
-from HarmonizeExtension.training import kernel_pairs
-from HarmonizeExtension.training.drawn import array_path
+from HarmonizeExtension.progress import never, silent
+from HarmonizeExtension.training import drawn, kernel_pairs
+from HarmonizeExtension.training.drawn import INDEX, array_path
 from HarmonizeExtension.training.kernel_pairs import KernelRecipe, draw_case, draw_kernel_pairs
 
 TINY = {"slices": 1, "size": 32, "kinds": ("phantom",)}
@@ -24,7 +28,7 @@ def _few_views(monkeypatch):
 
 def test_the_same_recipe_gives_the_same_bytes_and_goes_on_where_it_was(tmp_path, monkeypatch):
     recipe = KernelRecipe(2, 5, spacing_mm=(0.5, 0.9), **TINY)
-    monkeypatch.setattr("HarmonizeExtension.training.drawn.ProcessPoolExecutor", _Here)
+    monkeypatch.setattr(drawn, "run_in_processes", _here)
     texts = []
     pairs = draw_kernel_pairs(tmp_path, recipe, 1, lambda _, text: texts.append(text))
     assert texts[-1] == "Drawing cases: 2 of 2"
@@ -53,6 +57,52 @@ def test_kernels_keep_their_order_and_their_sharpness():
     assert draw_case(other, np.random.SeedSequence([0, 0]), 0)[0].shape[0] == 1
 
 
+def test_thick_slices_are_quieter_means_of_thin_ones(monkeypatch):
+    seen = []
+
+    def remembered(kind, slices, slice_mm, rng):
+        seen.append(draw_slices(kind, slices, slice_mm, rng))
+        return seen[-1]
+
+    def given(slices, _, kernels, photons, *__):
+        seen.append((slices, photons))
+        return np.zeros((len(kernels), 1, 32, 32))
+
+    monkeypatch.setattr(kernel_pairs.ct_slices, "draw_slices", remembered)
+    monkeypatch.setattr(kernel_pairs, "scan_with_kernels", given)
+    recipe = KernelRecipe(2, 0, photons=(1e5, 1e5), thick=(1, 3), **TINY)
+    for number in range(2):
+        draw_case(recipe, np.random.SeedSequence([0, 0]), number)
+    thin, (_, few), thick, (averaged, many) = seen
+    assert (len(thin), len(thick), len(averaged)) == (1, 3, 1)
+    np.testing.assert_allclose(averaged[0], thick.mean(axis=0), atol=1e-3)
+    assert many == pytest.approx(3 * few)
+
+
+def test_a_folder_that_was_drawn_before_a_setting_existed_is_still_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(drawn, "run_in_processes", _here)
+    monkeypatch.setattr(kernel_pairs, "_draw", lambda *_: None)
+    recipe = KernelRecipe(1, 5, **TINY)
+    draw_kernel_pairs(tmp_path, recipe, 1)
+    settings = json.loads((tmp_path / INDEX).read_text(encoding="utf-8"))
+    del settings["thick"], settings["kernels"][0]["slice_weight"]
+    (tmp_path / INDEX).write_text(json.dumps(settings), encoding="utf-8")
+    draw_kernel_pairs(tmp_path, recipe, 1)
+    blended = dataclasses.replace(KERNELS["Br40"], slice_weight=0.1)
+    for other in (
+        dataclasses.replace(recipe, thick=(2,)),
+        dataclasses.replace(recipe, kernels=(blended, *recipe.kernels[1:])),
+        dataclasses.replace(recipe, kernels=recipe.kernels[:2]),
+        dataclasses.replace(recipe, seed=6),
+    ):
+        (tmp_path / INDEX).write_text(json.dumps(settings), encoding="utf-8")
+        with pytest.raises(InputError, match="drawn otherwise"):
+            draw_kernel_pairs(tmp_path, other, 1)
+    (tmp_path / INDEX).write_text(json.dumps(settings | {"later": 1}), encoding="utf-8")
+    with pytest.raises(InputError, match="drawn otherwise"):
+        draw_kernel_pairs(tmp_path, recipe, 1)
+
+
 def test_real_scans_are_taken_where_they_are_named(tmp_path):
     array = np.full((4, 90, 90), -1000, np.int16)
     array[:, 10:80, 10:80] = 50
@@ -73,6 +123,7 @@ def test_real_scans_are_taken_where_they_are_named(tmp_path):
         ({"kinds": ("real",)}, "real slices need scans"),
         ({"scans": ("ct.nii.gz",)}, "real slices need scans"),
         ({"slices": 0}, "at least one"),
+        ({"thick": (1, 0)}, "whole number of times"),
         ({"spacing_mm": (0.9, 0.5)}, "the smaller one first"),
     ],
 )
@@ -81,21 +132,7 @@ def test_recipes_that_make_no_sense_are_told(changes, reason):
         KernelRecipe(**({"cases": 1, "seed": 0} | changes))
 
 
-class _Here:
-    """A process pool that is none: what a test changed holds in it too."""
-
-    def __init__(self, workers):
-        self.workers = workers
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
-
-    def submit(self, task, *arguments):
-        task(*arguments)
-        return self
-
-    def result(self):
-        return None
+def _here(task, arguments, *_):
+    """In this process, so that what a test changed holds."""
+    for name, given in arguments.items():
+        yield name, task(*given, silent, never)

@@ -152,11 +152,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "t1")
     parser.add_argument("--harmonae", type=Path, help="model folder; the one that ships where left out")
     parser.add_argument("--target", default="Siemens 3T")
+    parser.add_argument("--pair", choices=sorted(PAIRS), help="only this one")
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
     settings = Settings.load("mr")
     panels = {}
     for pair, files in PAIRS.items():
+        if options.pair not in (None, pair):
+            continue
         if not (options.data / files[0]).exists():
             print(f"{pair}: skipped, '{options.data / files[0]}' is not there")
             continue

@@ -69,8 +69,8 @@ def notes(people: int) -> tuple[str, ...]:
     )
     return (
         f"Good are: few features that differ (at most 10 %; {CHANCE:g} % is chance), dSSIM-c of 0.002 or less, SSIM, "
-        "PSNR and Dice above those of the oracle and of every other method (PSNR 30 dB or more), volumes and maps within "
-        "5 %, lesions at 100 %, none invented.",
+        "PSNR and Dice above those of the oracle and of every other method (PSNR 30 dB or more), volumes and maps "
+        "within 5 %, lesions at 100 %, none invented.",
         "Texture: 75 features, 64 bins, 2 mm; a scanner against all the others, p < 0.05, mean over the six scanners. "
         f"{CHANCE:g} % is expected by chance. More scans make the same difference more often significant, so that "
         "shares are compared within a table, and with the paper only in their ratios.",

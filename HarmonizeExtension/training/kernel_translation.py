@@ -41,6 +41,8 @@ class KernelSettings:
 
     slices: folder that holds, or gets, the simulated slices.
     cases, validation_cases: how many stacks; `cases_seed` says which.
+    targets: kernels that can be wanted; all where none is named. With one, as in Selim et al. 2021, the standard, a
+        network learns fastest.
     pairs: real scans reconstructed more than once, each as "SOFT=soft.nii.gz, BONE=bone.nii.gz": kernels that are new
         are learnt beside the simulated ones. pair_slices: "all" of their slices, or the "odd" or "even" ones, counted
         from 0, to keep the others for a test. pair_share: of the samples that come from them.
@@ -57,6 +59,7 @@ class KernelSettings:
     cases: int = 240
     validation_cases: int = 8
     cases_seed: int = 3001
+    targets: tuple[str, ...] = ()
     pairs: tuple[str, ...] = ()
     pair_slices: str = "all"
     pair_share: float = 0.5
@@ -95,12 +98,14 @@ class KernelSettings:
 class Stack:
     """Neighbouring slices of one scan with several kernels.
 
-    scans: (kernel, slice, y, x) in HU. kernels: which, as indices into the model's. pixel_mm: width of a pixel.
+    scans: (kernel, slice, y, x) in HU. kernels: their names. wanted: of them, the numbers of those that can be wanted.
+    pixel_mm: width of a pixel.
     learnt, judged: the slices to learn from, and those for validation.
     """
 
     scans: np.ndarray
-    kernels: tuple[int, ...]
+    kernels: tuple[str, ...]
+    wanted: tuple[int, ...]
     pixel_mm: float
     learnt: np.ndarray
     judged: np.ndarray
@@ -134,41 +139,47 @@ def read_pair(text: str, chosen: str) -> tuple[tuple[str, ...], np.ndarray, floa
 class KernelTranslation(System, abc.ABC):
     """Base of the trainings of networks that show a slice as another kernel would have.
 
-    kernels: names of those that can be wanted, the simulated ones first. learnt, pairs: stacks to learn from, simulated
+    sites: kernels that can be wanted, the simulated ones first. learnt, pairs: stacks to learn from, simulated
     and real. judged: those for validation; where all is learnt from real pairs, only they are.
     """
 
     def __init__(self, settings: KernelSettings, progress: Progress = silent):
         super().__init__()
         self.settings = settings
-        folder, seed = Path(settings.slices), settings.cases_seed
         simulated = tuple(KERNELS)
-        recipes = {
-            "train": KernelRecipe(settings.cases, seed, spacing_mm=SPACING_MM),
-            "validation": KernelRecipe(settings.validation_cases, seed + 1001, spacing_mm=SPACING_MM),
-        }
-        drawn = {name: draw_kernel_pairs(folder / name, r, settings.workers, progress) for name, r in recipes.items()}
         pairs = [read_pair(text, settings.pair_slices) for text in settings.pairs]
-        self.kernels = tuple(dict.fromkeys([*simulated, *(kernel for pair in pairs for kernel in pair[0])]))
+        known = tuple(dict.fromkeys([*simulated, *(kernel for pair in pairs for kernel in pair[0])]))
+        unknown = set(settings.targets) - set(known)
+        if unknown:
+            raise InputError(f"no scan has the kernel '{min(unknown)}' of targets; there are: {', '.join(known)}")
+        self.sites = settings.targets or known
 
-        def stacks(name: str) -> list[Stack]:
+        def wanted(kernels: Sequence[str]) -> tuple[int, ...]:
+            return tuple(at for at, kernel in enumerate(kernels) if kernel in self.sites)
+
+        def stacks(name: str, cases: int, seed: int) -> list[Stack]:
+            if not wanted(simulated):
+                return []
+            recipe = KernelRecipe(cases, seed, spacing_mm=SPACING_MM)
+            drawn = draw_kernel_pairs(Path(settings.slices) / name, recipe, settings.workers, progress)
             found = []
-            for number in range(recipes[name].cases):
-                scans = drawn[name].scans(number)
+            for number in range(cases):
+                scans, pixel_mm = drawn.scans(number), drawn.spacing_mm(number)
                 slices = np.arange(scans.shape[1])
-                middle = slices[len(slices) // 2 :][:1]
-                learnt, pixel_mm = slices[: None if name == "train" else 0], drawn[name].spacing_mm(number)
-                found.append(Stack(scans, tuple(range(len(simulated))), pixel_mm, learnt, middle))
+                learnt, middle = slices[: None if name == "train" else 0], slices[len(slices) // 2 :][:1]
+                found.append(Stack(scans, simulated, wanted(simulated), pixel_mm, learnt, middle))
             return found
 
-        self.learnt, self.judged = stacks("train"), stacks("validation")
         self.pairs = []
-        for kernels, scans, pixel_mm, usable in pairs:
+        for text, (kernels, scans, pixel_mm, usable) in zip(settings.pairs, pairs, strict=True):
+            if not wanted(kernels):
+                raise InputError(f"the pair '{text}' has none of the targets {', '.join(self.sites)}; leave it out")
             judged = np.isin(np.arange(len(usable)) % HELD_OUT, HELD_OUT // 2)
-            which = tuple(self.kernels.index(kernel) for kernel in kernels)
-            self.pairs.append(Stack(scans, which, pixel_mm, usable[~judged], usable[judged]))
-        only_pairs = self.pairs and settings.pair_share == 1
-        self.judged = [*([] if only_pairs else self.judged), *self.pairs]
+            self.pairs.append(Stack(scans, kernels, wanted(kernels), pixel_mm, usable[~judged], usable[judged]))
+        self.learnt = stacks("train", settings.cases, settings.cases_seed)
+        held_out = stacks("validation", settings.validation_cases, settings.cases_seed + 1001)
+        self.pair_share = settings.pair_share if self.pairs and self.learnt else float(bool(self.pairs))
+        self.judged = [*(held_out if self.pair_share < 1 else []), *self.pairs]
 
     @abc.abstractmethod
     def translated(self, slices: Tensor, code: Tensor) -> Tensor:
@@ -182,8 +193,8 @@ class KernelTranslation(System, abc.ABC):
         card, weights = load_model(self.settings.start, system)
         network, state = getattr(self, part), {}
         own = network.state_dict()
-        here = [at for at, name in enumerate(self.kernels) if name in card.sites]
-        there = [card.sites.index(self.kernels[at]) for at in here]
+        here = [at for at, name in enumerate(self.sites) if name in card.sites]
+        there = [card.sites.index(self.sites[at]) for at in here]
         try:
             for name, array in ((n.removeprefix(f"{part}."), a) for n, a in weights.items() if n.startswith(part)):
                 state[name] = torch.from_numpy(array.copy())
@@ -203,8 +214,7 @@ class KernelTranslation(System, abc.ABC):
 
     def batch(self, size: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """As `squares`, of random stacks: real pairs as often as the settings say, and all stacks of a kind alike."""
-        share = self.settings.pair_share if self.pairs else 0.0
-        kinds = [self.pairs if rng.random() < share else self.learnt for _ in range(size)]
+        kinds = [self.pairs if rng.random() < self.pair_share else self.learnt for _ in range(size)]
         return self.squares([stacks[rng.integers(len(stacks))] for stacks in kinds], rng)
 
     def squares(self, stacks: Sequence[Stack], rng: np.random.Generator, judged: bool = False) -> dict[str, Tensor]:
@@ -216,7 +226,7 @@ class KernelTranslation(System, abc.ABC):
         found: dict[str, list] = {"source": [], "target": [], "kernel": [], "pixel_mm": []}
         for stack in stacks:
             at = int(rng.choice(stack.judged if judged else stack.learnt))
-            target, others = int(rng.integers(len(stack.kernels))), len(stack.kernels) - 1
+            target, others = stack.wanted[rng.integers(len(stack.wanted))], len(stack.kernels) - 1
             source = target
             if rng.random() >= IDENTICAL:
                 source = (target + 1 + int(rng.integers(others))) % len(stack.kernels)
@@ -226,12 +236,12 @@ class KernelTranslation(System, abc.ABC):
             turned = turned[:, ::-1] if rng.random() < 0.5 else turned
             found["source"].append(turned[:3])
             found["target"].append(turned[3:])
-            found["kernel"].append(stack.kernels[target])
+            found["kernel"].append(self.sites.index(stack.kernels[target]))
             found["pixel_mm"].append(stack.pixel_mm)
         return {
             "source": torch.from_numpy(np.stack(found["source"])),
             "target": torch.from_numpy(np.stack(found["target"])),
-            "code": kernel_code(torch.tensor(found["kernel"]), len(self.kernels), torch.tensor(found["pixel_mm"])),
+            "code": kernel_code(torch.tensor(found["kernel"]), len(self.sites), torch.tensor(found["pixel_mm"])),
         }
 
     def _square(self, image: np.ndarray, rng: np.random.Generator) -> tuple[slice, slice]:
@@ -256,13 +266,15 @@ class KernelTranslation(System, abc.ABC):
         for stack, at in ((one, at) for one in self.judged for at in one.judged):
             even = tuple(slice(n // MULTIPLE * MULTIPLE) for n in stack.scans.shape[2:])
             truths = np.clip(stack.scans[:, at][:, *even], low, high).astype(np.float32)
-            for source, target in itertools.permutations(range(len(stack.kernels)), 2):
-                wanted, pixel_mm = torch.tensor([stack.kernels[target]]), torch.tensor([stack.pixel_mm])
-                code = kernel_code(wanted, len(self.kernels), pixel_mm).to(device)
+            for target, source in itertools.product(stack.wanted, range(len(stack.kernels))):
+                if source == target:
+                    continue
+                wanted, pixel_mm = self.sites.index(stack.kernels[target]), torch.tensor([stack.pixel_mm])
+                code = kernel_code(torch.tensor([wanted]), len(self.sites), pixel_mm).to(device)
                 seen = torch.from_numpy(stack.with_neighbours(source, at)[:, *even])[None].to(device)
                 result = self.translated(seen, code)[0, 0].float().cpu().numpy()
                 inside = truths[target] > AIR_HU
-                name = " to ".join(self.kernels[stack.kernels[i]] for i in (source, target))
+                name = f"{stack.kernels[source]} to {stack.kernels[target]}"
                 both = (float(np.abs(x - truths[target])[inside].mean()) for x in (truths[source], result))
                 errors.setdefault(name, []).append(tuple(both))
                 psnr.append(psnr_db(truths[target][None], result[None], high - low, inside[None]))
@@ -278,14 +290,16 @@ class KernelTranslation(System, abc.ABC):
     def model_card(self, system: str, title: str, figures: Mapping[str, object]) -> ModelCard:
         """The card of what was trained. title: what a user calls the network."""
         settings = self.settings
-        data = [
-            {
-                "name": f"{settings.cases} simulated stacks of slices, each with the kernels {', '.join(KERNELS)}",
-                "source": "HarmonizeExtension.phantoms.ct_slices, scanned by HarmonizeExtension.physics.ct_scan",
-                "licence": "Apache-2.0",
-                "subjects": settings.cases,
-            }
-        ]
+        data = []
+        if self.pair_share < 1:
+            data.append(
+                {
+                    "name": f"{settings.cases} simulated stacks of slices, each with the kernels {', '.join(KERNELS)}",
+                    "source": "HarmonizeExtension.phantoms.ct_slices, scanned by HarmonizeExtension.physics.ct_scan",
+                    "licence": "Apache-2.0",
+                    "subjects": settings.cases,
+                }
+            )
         for text, pair in zip(settings.pairs, self.pairs, strict=True):
             names = ", ".join(f"{k} ({Path(f.strip()).name})" for k, f in (e.split("=", 1) for e in text.split(",")))
             data.append(
@@ -300,7 +314,7 @@ class KernelTranslation(System, abc.ABC):
         return ModelCard(
             system=system,
             title=f"{title}, CT kernels",
-            sites=self.kernels,
+            sites=self.sites,
             preprocessing={"window_hu": list(settings.window), "neighbours": 1},
             training_data=tuple(data),
             figures=figures,

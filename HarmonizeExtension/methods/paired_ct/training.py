@@ -66,7 +66,7 @@ class PairedCTTraining(KernelTranslation):
 
     def __init__(self, settings: Settings, progress: Progress = silent):
         super().__init__(settings, progress)
-        kernels = len(self.kernels)
+        kernels = len(self.sites)
         self.generator = GENERATORS[settings.generator](kernels, settings.width)
         # The first is conditional: it sees the source too.
         self.judges = nn.ModuleList(PatchJudge(images, kernels, settings.width) for images in (2, 1)[: settings.judges])

@@ -56,8 +56,8 @@ class RadiomicGANTraining(KernelTranslation):
 
     def __init__(self, settings: Settings, progress: Progress = silent):
         super().__init__(settings, progress)
-        self.generator = Generator(len(self.kernels), settings.width)
-        self.judge = PatchJudge(2, len(self.kernels), settings.width)
+        self.generator = Generator(len(self.sites), settings.width)
+        self.judge = PatchJudge(2, len(self.sites), settings.width)
         self.window = DynamicWindow(settings.window, settings.growing, settings.dynamic)
         self.register_buffer("steps", torch.tensor(0))  # of this epoch
         if settings.vgg19:

@@ -50,7 +50,7 @@ def test_a_square_is_the_same_part_by_two_kernels(stacks):
 def test_real_pairs_add_their_kernels_and_only_the_chosen_slices(stacks, pair):
     text, scans = pair
     system = PairedCTTraining(Settings(slices=str(stacks), pairs=(text,), pair_slices="odd", pair_share=1.0, **SMALL))
-    assert system.kernels == ("Br40", "Bl57", "Bl64", "UB", "YA")
+    assert system.sites == ("Br40", "Bl57", "Bl64", "UB", "YA")
     (stack,) = system.pairs
     assert sorted([*stack.learnt, *stack.judged]) == [1, 3, 5, 7, 9, 11]
     assert len(stack.judged)
@@ -87,7 +87,7 @@ def test_a_model_to_begin_from_hands_its_kernels_on(stacks, pair, tmp_path):
     slices = torch.rand(1, 3, 64, 64)
     for kernel in range(3):
         results = [
-            system.generator(slices, kernel_code(torch.tensor([kernel]), len(system.kernels), torch.tensor([0.5])))
+            system.generator(slices, kernel_code(torch.tensor([kernel]), len(system.sites), torch.tensor([0.5])))
             for system in (first, second)
         ]
         assert torch.allclose(*results, atol=1e-5)
@@ -103,3 +103,25 @@ def test_a_pair_that_cannot_be_read_is_named(pair, tmp_path):
     sitk.WriteImage(smaller, str(tmp_path / "smaller.nii.gz"))
     with pytest.raises(InputError, match="does not lie on the grid of"):
         read_pair(f"{text.split(',')[0]}, X={tmp_path / 'smaller.nii.gz'}", "all")
+
+
+def test_with_one_target_every_other_kernel_is_brought_to_it(stacks, pair, tmp_path):
+    small = SMALL | {"targets": ("Bl64",)}
+    system = PairedCTTraining(Settings(slices=str(stacks), **small))
+    assert system.sites == ("Bl64",)
+    assert (system.batch(6, np.random.default_rng(0))["code"][:, 0] == 1).all()
+    with torch.no_grad():
+        figures = system.eval().validate()
+    assert {name for name in figures if name.endswith("before")} == {"Br40 to Bl64 before", "Bl57 to Bl64 before"}
+    with pytest.raises(InputError, match="has none of the targets Bl64"):
+        PairedCTTraining(Settings(slices=str(stacks), pairs=(pair[0],), **small))
+    with pytest.raises(InputError, match="no scan has the kernel 'Br99'"):
+        PairedCTTraining(Settings(slices=str(stacks), **(SMALL | {"targets": ("Br99",)})))
+
+
+def test_where_only_a_real_kernel_is_wanted_nothing_is_simulated(pair, tmp_path):
+    system = PairedCTTraining(Settings(slices=str(tmp_path / "none"), pairs=(pair[0],), targets=("UB",), **SMALL))
+    assert not (tmp_path / "none").exists()
+    assert system.judged == system.pairs
+    assert system.batch(2, np.random.default_rng(0))["source"].shape == (2, 3, 64, 64)
+    system.save_model(tmp_path / "model", {"score": 1.0})

@@ -100,7 +100,7 @@ def scanner_decision(scan: Scan, folder: Path | str, site: str = "", after: Scan
         return logits[:, index] - torch.logsumexp(logits[:, others], 1)
 
     about = (
-        f"log odds that {card.sites[index]} took the scan, by the scanner classifier of '{card.title}', which gives it "
+        f"Log odds that {card.sites[index]} took the scan, by the scanner classifier of '{card.title}', which gives it "
         f"{float(chances[index]):.0%} (by chance {1 / len(card.sites):.0%})"
     )
     # After the second convolution: places of 16 pixels. Those behind it see the whole head.
@@ -122,7 +122,7 @@ def critic_decision(scan: Scan, folder: Path | str, site: str = "", after: Scan 
     if not own:
         raise ModelError(f"the model '{folder}' was written without its critic; train it again to be able to ask it")
     ask = _kernel_critic if card.system == "radiomicgan" else _centre_critic
-    about = f"how far the critic of '{card.title}' takes the scan for one that is not of {site}"
+    about = f"How far the critic of '{card.title}' takes the scan for one that is not of {site}"
     return ask(scan, after, card, own, site, about, folder)
 
 

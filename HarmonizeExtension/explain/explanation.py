@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from scipy import ndimage
 
 from .. import __version__, images
 from ..errors import InputError, ModelError
@@ -22,6 +23,8 @@ from .feature_change import FeatureChange, feature_change
 
 BRIGHTEST = 99.9  # percentile of a network's map that becomes 1: single voxels may be far above
 BATCH = 4  # slices at once
+VOXELWISE = (catalogue.INTEGRATED_GRADIENTS, catalogue.SMOOTH_GRAD, catalogue.GUIDED_BACKPROPAGATION)
+SMOOTHED_MM = 4.0  # standard deviation, for these: neighbours differ in sign, and blocks are what is checked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,10 +166,16 @@ def _of_network(
         maps.append(catalogue.attribution(method, decision.of(slice(start, start + BATCH)), rng))
     found = np.concatenate(maps).astype(np.float32)
     checked = _checked(seen, found, method, rng, part(progress, 0.5, 1.0), cancelled)
-    brightest = float(np.percentile(np.abs(found), BRIGHTEST)) or 1.0
+    seen_map = found
+    if method in VOXELWISE:
+        spacing = seen.view.spacing_mm[::-1][-(found.ndim - 1) :]
+        seen_map = ndimage.gaussian_filter(found, [0, *(SMOOTHED_MM / s for s in spacing)])
+    brightest = float(np.percentile(np.abs(seen_map), BRIGHTEST)) or 1.0
     whole = checked.score - checked.reference
-    scaled = np.clip(found / brightest, -1, 1)
-    direction = "; negative where it speaks against" if method.signed else ""
+    scaled = np.clip(seen_map / brightest, -1, 1)
+    scale = f"relative to the highest{'; negative where it speaks against' if method.signed else ''}"
+    if method in VOXELWISE:
+        scale += f", smoothed by {SMOOTHED_MM:g} mm"
     details: dict[str, object] = {"model": str(model), "images looked at": len(found)}
     if method.signed and method is catalogue.INTEGRATED_GRADIENTS and whole:
         details["sum of the map, of the whole change"] = float(
@@ -178,7 +187,7 @@ def _of_network(
         seen.view.to_scan(seen.volume(scaled), scan),
         f"{seen.about}: {checked.score:.3g}, and {checked.reference:.3g} for "
         f"{'the harmonized scan' if after is not None else 'the scan blurred'}",
-        f"relative to the highest{direction}",
+        scale,
         checked,
         details=details,
     )
@@ -189,7 +198,6 @@ def _checked(
 ) -> Faithfulness:
     """Deletion and insertion of blocks of a network's images, by the map and by the edges of the images."""
     import torch
-    from scipy import ndimage
 
     from .looking import block_numbers
 

@@ -45,7 +45,7 @@ def picture(found: Explanation, scan: Scan) -> bytes:
 
     scan = pictures.upright(scan)
     values = sitk.GetArrayFromImage(sitk.DICOMOrient(found.image, "LPS"))
-    limit = float(np.abs(values).max()) or 1.0
+    limit = (found.structure and float(np.abs(values).max())) or 1.0
     low, high = comparison.window(scan)
     array = scan.array
     box = tuple(slice(0, n) for n in array.shape)

@@ -110,6 +110,7 @@ def test_a_network_is_asked_and_the_map_lies_on_the_scan(models, modality, quest
     assert np.abs(array).max() <= 1
     assert (array.min() >= 0) or found.signed
     assert found.faithfulness.sentence
+    assert ("smoothed" in found.scale) == (method not in ("occlusion", "grad-cam"))
     assert "untrained" in found.about
     assert site in found.about
 

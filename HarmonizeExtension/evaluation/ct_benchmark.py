@@ -104,7 +104,7 @@ def run(
     processes: int = 1,
     seed: int = 0,
     pair: Sequence[str | Path] | None = None,
-    features: str = "ct",
+    settings: str | Path = "ct",
     progress: Progress = silent,
     cancelled: CancelCheck = never,
 ) -> ProtocolResult:
@@ -113,7 +113,7 @@ def run(
     models: folder of model folders; those that ship where None. processes: cases at once.
     pair: two files, reconstructions of one scan on one grid, each with its kernel behind a `#` where the file does not
         say it; their slices 0, 2, 4 and so on are measured. No case is simulated then.
-    features: name or path of radiomics settings ("ct_wavelet_log" for 1,395 features); voxels stay as they are.
+    settings: name or path of radiomics settings ("ct_wavelet_log" for 1,395 features); voxels stay as they are.
     Raises InputError for numbers that make no sense and files that do not fit, ModelError for a damaged model,
     Cancelled.
     """
@@ -122,16 +122,15 @@ def run(
             f"{people} people, {processes} processes, seed {seed}: use at least {LEAST_PEOPLE} people, 1 process and a "
             "seed of at least 0"
         )
-    settings = dataclasses.replace(Settings.load(features), resampled_spacing_mm=None)
-    settings = dataclasses.replace(
-        settings, feature_classes={n: f for n, f in settings.feature_classes.items() if n != "shape"}
-    )
+    measured = Settings.load(settings)
+    without_shape = {name: wanted for name, wanted in measured.feature_classes.items() if name != "shape"}
+    measured = dataclasses.replace(measured, resampled_spacing_mm=None, feature_classes=without_shape)
     compared = arms(models)
     if pair is not None:
-        found = measure(real_case(pair), compared, settings, PAIR_CUBE_MM, PAIR_CUBES, progress, cancelled)
+        found = measure(real_case(pair), compared, measured, PAIR_CUBE_MM, PAIR_CUBES, progress, cancelled)
         title = "CT kernels, one real scan reconstructed twice, every second slice"
     else:
-        found = _simulated(people, compared, settings, processes, seed, progress, cancelled)
+        found = _simulated(people, compared, measured, processes, seed, progress, cancelled)
         title = f"CT kernels, {people} simulated cases never trained on"
     tables, drawn = ct_tables.of(found, compared)
     notes = (*ct_tables.notes(real=pair is not None), *dict.fromkeys((*found.remarks, *found.failures)))

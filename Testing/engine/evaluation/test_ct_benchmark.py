@@ -193,7 +193,7 @@ def test_a_real_pair_gives_tables_and_every_second_slice_counts(tmp_path):
     (tmp_path / "models").mkdir()
     few = tmp_path / "few.json"
     few.write_text('{"setting": {"binWidth": 25}, "featureClass": {"firstorder": ["Mean", "Variance"], "shape": []}}')
-    result = ct_benchmark.run(models=tmp_path / "models", pair=names, features=str(few))
+    result = ct_benchmark.run(models=tmp_path / "models", pair=names, settings=few)
     tables = {table.name: table for table in result.tables}
     rows = {(row[0], row[1]): row for row in tables["ct-benchmark-features"].rows}
     assert {kernels for kernels, _ in rows} == {"soft to sharp", "sharp to soft"}

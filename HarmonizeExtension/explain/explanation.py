@@ -33,7 +33,6 @@ class Explanation:
 
     image: float32 on the scan's grid; of a network -1 to 1 or 0 to 1, of a feature each voxel has its block's share of
     the whole change. about: what was asked, with the figures. scale: what a value in the image is, in words.
-    slices: how many were looked at; 0 where the whole volume was.
     structure: what the map is about, empty for the whole image. details: more figures, as JSON can hold them.
     """
 
@@ -117,17 +116,19 @@ def explain(
             return values[feature]
 
     found = feature_change(scan, after, structure, features, number, settings, rng, progress, cancelled)
-    return _of_feature(asked, choice, scan, found, named)
+    # Intensities without a unit were brought to one scale first, so that `before` is not as measured alone.
+    when = "before" if after.units else "before, on the scale of after"
+    return _of_feature(asked, choice, scan, found, f"{named} of '{found.structure}': {found.before:.5g} {when}")
 
 
-def _of_feature(asked: Question, method: MapMethod, scan: Scan, found: FeatureChange, named: str) -> Explanation:
+def _of_feature(asked: Question, method: MapMethod, scan: Scan, found: FeatureChange, told: str) -> Explanation:
     whole = found.after - found.before
     error = float(np.sqrt(np.mean(found.uncertainty**2)) / max(np.abs(found.share).max(), 1e-300))
     return Explanation(
         asked,
         method,
         images.to_image(found.volume(), scan.image),
-        f"{named} of '{found.structure}': {found.before:.5g} before, {found.after:.5g} after",
+        f"{told}, {found.after:.5g} after",
         "share of the whole change that a block brought about; negative where it worked against it",
         found.faithfulness,
         found.structure,
@@ -166,25 +167,20 @@ def _of_network(
         maps.append(catalogue.attribution(method, decision.of(slice(start, start + BATCH)), rng))
     found = np.concatenate(maps).astype(np.float32)
     checked = _checked(seen, found, method, rng, part(progress, 0.5, 1.0), cancelled)
-    seen_map = found
-    if method in VOXELWISE:
-        spacing = seen.view.spacing_mm[::-1][-(found.ndim - 1) :]
-        seen_map = ndimage.gaussian_filter(found, [0, *(SMOOTHED_MM / s for s in spacing)])
-    brightest = float(np.percentile(np.abs(seen_map), BRIGHTEST)) or 1.0
     whole = checked.score - checked.reference
-    scaled = np.clip(seen_map / brightest, -1, 1)
+    details: dict[str, object] = {"model": str(model), "images looked at": len(found)}
+    if method is catalogue.INTEGRATED_GRADIENTS and whole:
+        details["sum of the map, of the whole change"] = float(found.sum() / len(found) / whole)
     scale = f"relative to the highest{'; negative where it speaks against' if method.signed else ''}"
     if method in VOXELWISE:
+        spacing = seen.view.spacing_mm[::-1][1 - found.ndim :]
+        found = ndimage.gaussian_filter(found, [0, *(SMOOTHED_MM / s for s in spacing)])
         scale += f", smoothed by {SMOOTHED_MM:g} mm"
-    details: dict[str, object] = {"model": str(model), "images looked at": len(found)}
-    if method.signed and method is catalogue.INTEGRATED_GRADIENTS and whole:
-        details["sum of the map, of the whole change"] = float(
-            found.sum(axis=tuple(range(1, found.ndim))).mean() / whole
-        )
+    brightest = float(np.percentile(np.abs(found), BRIGHTEST)) or 1.0
     return Explanation(
         asked,
         method,
-        seen.view.to_scan(seen.volume(scaled), scan),
+        seen.view.to_scan(seen.volume(np.clip(found / brightest, -1, 1)), scan),
         f"{seen.about}: {checked.score:.3g}, and {checked.reference:.3g} for "
         f"{'the harmonized scan' if after is not None else 'the scan blurred'}",
         scale,

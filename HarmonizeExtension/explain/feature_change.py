@@ -97,55 +97,63 @@ def feature_change(
             raise InputError(f"there is no value of {', '.join(features)} in '{name}'; choose another feature")
         return value
 
-    whole = measured(after), measured(scale)
-    box = _box(before, name, own)
-    parts = [_part(scan, name, box) for scan in (scale, after)]
-    ends = measured(parts[1]), measured(parts[0])
-    if not np.allclose(whole, ends, rtol=1e-9, atol=0):  # else the part measures what the whole does
-        box = tuple(slice(0, n) for n in before.array.shape)
-        parts = [_part(scan, name, box) for scan in (scale, after)]
-        ends = whole
-    label = _blocks(parts[0].structures[name].array, before.spacing_mm)
-    old, new = (scan.array for scan in parts)
-    known: dict[bytes, float] = {}
+    exchange = _Exchange(scale, after, name, own, measured)
+    whole = exchange.after - exchange.before
+    if whole == 0:
+        raise InputError(f"{', '.join(features)} of '{name}' did not change; there is nothing to explain")
 
     def evaluate(kept: np.ndarray) -> float:
-        """The number with these blocks (1, blocks) harmonized and the others as they were."""
-        key = np.packbits(kept).tobytes()
-        if key not in known:
-            stop_if(cancelled)
-            known[key] = measured(parts[0].with_array(np.where(kept[0][label], new, old)))
-        return known[key]
+        stop_if(cancelled)
+        return exchange(kept)
 
-    blocks = int(label.max()) + 1
-    if ends[0] == ends[1]:
-        raise InputError(f"{', '.join(features)} of '{name}' did not change; there is nothing to explain")
-    found = np.empty((ORDERS, blocks))
-    for number_, order in enumerate(rng.permuted(np.tile(np.arange(blocks), (ORDERS, 1)), axis=1)):
-        effects = []
-        for way, sequence in enumerate((order, order[::-1])):
-            report = part(progress, (2 * number_ + way) / (4 * ORDERS), (2 * number_ + way + 1) / (4 * ORDERS))
-            effects.append(_effects(sequence, evaluate, report))
-        found[number_] = np.mean(effects, axis=0)
-    share = found.mean(axis=0)
-    uncertainty = found.std(axis=0, ddof=1) / np.sqrt(ORDERS)
-    inner = np.arange(blocks)
-    edges = ndimage.gaussian_gradient_magnitude(old, 1.0)
-    changed = np.abs(new - old)
+    found = np.empty((2 * ORDERS, exchange.blocks))
+    drawn = rng.permuted(np.tile(np.arange(exchange.blocks), (ORDERS, 1)), axis=1)
+    for row, order in enumerate(way for forwards in drawn for way in (forwards, forwards[::-1])):
+        found[row] = _effects(order, evaluate, part(progress, row / (4 * ORDERS), (row + 1) / (4 * ORDERS)))
+    pairs = found.reshape(ORDERS, 2, -1).mean(axis=1)
+    share, uncertainty = pairs.mean(axis=0), pairs.std(axis=0, ddof=1) / np.sqrt(ORDERS)
     checked = faithfulness(
-        share[None] * np.sign(ends[0] - ends[1]),
-        {
-            "edges": np.asarray(ndimage.mean(edges, label, inner))[None],
-            "the change of intensity": np.asarray(ndimage.sum(changed, label, inner))[None],
-        },
-        evaluate,
-        rng,
-        progress=part(progress, 0.5, 1.0),
-        cancelled=cancelled,
+        share[None] * np.sign(whole), exchange.controls(), evaluate, rng, 0.0, part(progress, 0.5, 1.0), cancelled
     )
-    everywhere = np.zeros(before.array.shape, label.dtype)
-    everywhere[box] = label
-    return FeatureChange(name, ends[1], ends[0], everywhere, share, uncertainty, checked)
+    label = np.zeros(before.array.shape, exchange.label.dtype)
+    label[exchange.box] = exchange.label
+    return FeatureChange(name, exchange.before, exchange.after, label, share, uncertainty, checked)
+
+
+class _Exchange:
+    """The number of a structure with some of its blocks harmonized: call it with which (1, blocks; bool).
+
+    box: the part of the scans that is measured. label: (z, y, x) in it, the block of each voxel; 0: the surroundings.
+    """
+
+    def __init__(self, before: Scan, after: Scan, name: str, settings: Settings, measured: Callable[[Scan], float]):
+        self._measured = measured
+        self.before, self.after = measured(before), measured(after)
+        self.box = _box(before, name, settings)
+        parts = [_part(scan, name, self.box) for scan in (before, after)]
+        if not np.allclose([measured(p) for p in parts], [self.before, self.after], rtol=1e-9, atol=0):
+            self.box = tuple(slice(0, n) for n in before.array.shape)  # the part does not measure what the whole does
+            parts = [_part(scan, name, self.box) for scan in (before, after)]
+        self._scan, self._old, self._new = parts[0], parts[0].array, parts[1].array
+        self.label = _blocks(parts[0].structures[name].array, before.spacing_mm)
+        self.blocks = int(self.label.max()) + 1
+        everything = np.ones((1, self.blocks), bool)
+        self._known = {everything.tobytes(): self.after, (~everything).tobytes(): self.before}
+
+    def __call__(self, kept: np.ndarray) -> float:
+        key = kept.tobytes()
+        if key not in self._known:
+            self._known[key] = self._measured(
+                self._scan.with_array(np.where(kept[0][self.label], self._new, self._old))
+            )
+        return self._known[key]
+
+    def controls(self) -> dict[str, np.ndarray]:
+        """What a map without any knowledge of the feature would say of each block (1, blocks)."""
+        numbers = np.arange(self.blocks)
+        edges = ndimage.mean(ndimage.gaussian_gradient_magnitude(self._old, 1.0), self.label, numbers)
+        changed = ndimage.sum(np.abs(self._new - self._old), self.label, numbers)
+        return {"edges": np.asarray(edges)[None], "the change of intensity": np.asarray(changed)[None]}
 
 
 def _effects(order: np.ndarray, evaluate: Callable[[np.ndarray], float], progress: Progress) -> np.ndarray:

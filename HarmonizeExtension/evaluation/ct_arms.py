@@ -141,11 +141,6 @@ def _part(scan: Scan, slices: slice) -> Scan:
     return dataclasses.replace(scan, image=scan.image[:, :, slices], structures={})
 
 
-def counted(case: Case, array: np.ndarray) -> np.ndarray:
-    """The measured slices of an array (z, y, x)."""
-    return array[case.counted]
-
-
 def counted_scan(case: Case, scan: Scan, array: np.ndarray | None = None) -> Scan:
     """The measured slices of a scan as a scan, with other intensities (of those slices) where given."""
     part = _part(scan, case.counted)
@@ -157,14 +152,14 @@ def harmonized(arm: Arm, case: Case, source: str, target: str) -> np.ndarray:
 
     The oracle alone is given the truth. Raises InputError where it cannot.
     """
-    scan, truth = case.scans[source], counted(case, case.scans[target].array)
+    scan, truth = case.scans[source], case.scans[target].array[case.counted]
     if arm.name == INPUT:
-        return counted(case, scan.array)
+        return scan.array[case.counted]
     if arm.name == GAUSSIAN:
-        return best_gaussian(counted(case, scan.array), truth)[0]
+        return best_gaussian(scan.array[case.counted], truth)[0]
     if arm.name == MATCHING:
-        return matched(counted(case, scan.array), case.references[target].array)
-    return counted(case, _method(arm, case, source, target).apply(scan).array)
+        return matched(scan.array[case.counted], case.references[target].array)
+    return _method(arm, case, source, target).apply(scan).array[case.counted]
 
 
 def _method(arm: Arm, case: Case, source: str, target: str) -> Harmonizer:
@@ -225,4 +220,4 @@ def matched(array: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 def body_of(case: Case) -> np.ndarray:
     """Where the patient or phantom is in the measured slices (z, y, x), bool, on every kernel."""
-    return np.all([counted(case, body_mask(scan)) for scan in case.scans.values()], axis=0)
+    return np.all([body_mask(scan)[case.counted] for scan in case.scans.values()], axis=0)

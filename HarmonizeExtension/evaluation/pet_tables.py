@@ -59,11 +59,10 @@ class _Columns:
 
     def __init__(self, found):
         self.found = found
-        everything = {region: [o.values for o in found.features if o.region == region] for region in (SPHERE, LARGEST)}
-        self.use = {
-            region: np.isfinite(rows).all(axis=0) & (np.ptp(rows, axis=0) > 0)
-            for region, rows in ((region, np.array(rows)) for region, rows in everything.items())
-        }
+        self.use = {}
+        for region in {one.region for one in found.features}:
+            rows = np.array([one.values for one in found.features if one.region == region])
+            self.use[region] = np.isfinite(rows).all(axis=0) & (np.ptp(rows, axis=0) > 0)
         self.classes = np.array([name.split("_")[1] for name in found.names])
 
     def of(self, arm: str, source: str, target: str, region: str) -> tuple[np.ndarray, np.ndarray]:
@@ -73,8 +72,8 @@ class _Columns:
             for one in self.found.features
             if (one.arm, one.source, one.target, one.region) == (arm, source, target, region)
         ]
-        values = np.array([one.values for one in rows]).reshape(len(rows), -1)
-        return np.array([one.person for one in rows], int), values[:, self.use[region]] if len(rows) else values
+        values = np.array([one.values[self.use[region]] for one in rows])  # of an arm that was left out: no rows
+        return np.array([one.person for one in rows], int), values
 
 
 def _with_combat(values: np.ndarray, truth: np.ndarray, source: str, target: str) -> np.ndarray:

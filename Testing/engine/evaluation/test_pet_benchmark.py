@@ -135,6 +135,15 @@ def test_tables_tell_a_perfect_arm_from_one_that_does_nothing():
     assert set(drawn) == {"pet-benchmark-overlap-BUD-TUB", "pet-benchmark-overlap-TUB-BUD"}
 
 
+def test_an_arm_that_knows_one_direction_only_is_told_in_that_one():
+    found = findings(others=0)
+    for one in [f for f in found.features if (f.arm, f.source) == ("perfect", "TUB")]:
+        found.features.append(dataclasses.replace(one, arm="one way"))
+    found.noise.append(Noise("one way", 0, "TUB", "BUD", 0.1, 0.1))
+    (overlap, *_), _, _ = pet_tables.of(found, 0)
+    assert {(row[0], row[1]) for row in overlap.rows if row[0] == "one way"} == {("one way", "TUB")}
+
+
 def test_an_outcome_of_too_few_people_is_left_out_and_said():
     tables, _, notes = pet_tables.of(findings(others=4), 0)
     assert "pet-benchmark-outcome" not in {table.name for table in tables}

@@ -137,13 +137,9 @@ def real_case(pair: Sequence[str | Path]) -> Case:
     return Case("pair", scans, scans, {}, slice(0, None, 2))
 
 
-def _part(scan: Scan, slices: slice) -> Scan:
-    return dataclasses.replace(scan, image=scan.image[:, :, slices], structures={})
-
-
 def counted_scan(case: Case, scan: Scan, array: np.ndarray | None = None) -> Scan:
     """The measured slices of a scan as a scan, with other intensities (of those slices) where given."""
-    part = _part(scan, case.counted)
+    part = dataclasses.replace(scan, image=scan.image[:, :, case.counted], structures={})
     return part if array is None else part.with_array(array)
 
 

@@ -16,6 +16,7 @@ from ..evaluation.logistic import LogisticRegression
 from ..evaluation.study import Study
 from ..files.models import ModelCard, load_model, save_model
 from ..radiomics.settings import Settings
+from .feature_change import feature_names
 
 SYSTEM = "outcome"
 
@@ -42,7 +43,9 @@ class OutcomeModel:
         """
         study = study.with_outcome()
         arm = [name for name in study.arms if name not in study.derived][-1]
-        use = study.comparable_features()
+        use = study.comparable_features() & np.isin(study.features, feature_names(settings))
+        if not use.any():
+            raise InputError(f"no feature of '{study.structure}' is one that the radiomics settings measure")
         features = tuple(name for name, used in zip(study.features, use, strict=True) if used)
         regression = LogisticRegression.fit(study.arms[arm][:, use], np.array(study.outcome, bool))
         return cls(title, study.structure, features, regression, settings)

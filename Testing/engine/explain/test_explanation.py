@@ -231,3 +231,22 @@ def test_the_picture_shows_colour_only_where_the_map_is(outcome, tmp_path):
     assert 0.002 < coloured < 0.3
     assert write(found, scan, tmp_path)["picture"].stat().st_size > 5000
     assert catalogue.question("feature").title in json.loads((tmp_path / "attribution.json").read_text())["question"]
+
+
+def test_an_outcome_model_is_learnt_from_a_table_of_features(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    outcome = np.arange(24) % 2
+    values = {MEAN: rng.standard_normal(24) + 2 * outcome, CONTRAST: rng.standard_normal(24)}
+    manifest = ["case,outcome", *(f"p{n},{o}" for n, o in enumerate(outcome))]
+    (tmp_path / "manifest.csv").write_text("\n".join(manifest))
+    lines = [f"p{n},before,GTV,{values[MEAN][n]},{values[CONTRAST][n]}" for n in range(24)]
+    (tmp_path / "features.csv").write_text("\n".join([f"case,label,structure,{MEAN},{CONTRAST}", *lines]))
+    out = tmp_path / "model"
+    arguments = ["outcome-model", str(tmp_path / "manifest.csv"), "--settings", "ct", "--out", str(out), "--json"]
+    assert main([*arguments, "--title", "metastasis"]) == 0
+    assert json.loads(capsys.readouterr().out)["features"] == 2
+    model = OutcomeModel.load(out)
+    assert (model.structure, model.features, model.title) == ("GTV", (MEAN, CONTRAST), "metastasis")
+    odds = [model.log_odds({name: column[n] for name, column in values.items()}) for n in range(24)]
+    assert np.mean((np.array(odds) > 0) == outcome) > 0.75
+    assert model.settings == Settings.for_modality(Modality.CT)

@@ -199,7 +199,7 @@ def measure(compared: Sequence[Arm], seed: int, number: int, progress: Progress,
                     alike = (ssim(image, array, SSIM_RANGE_SUV, mask) for image in (scan.array, truth))
                     found.likeness.append(Likeness(*key, organ, *alike))
             for name, radius in radii.items():
-                if name in scan.structures and scan.structures[name].array.sum() >= 2:
+                if name in scan.structures and _is_whole(scan.structures[name].array):
                     mask = scan.structures[name].array
                     mean, maximum = (float(f(array[mask]) / f(truth[mask])) - 1 for f in (np.mean, np.max))
                     found.lesions.append(LesionError(*key, radius, mean, maximum))
@@ -229,6 +229,12 @@ def measure_outcome(
         _, values = _features(result, mask, settings)
         found.features.append(Features(arm.name, number, source, target, LARGEST, values))
     return found
+
+
+def _is_whole(mask: np.ndarray) -> bool:
+    """Whether a mask (z, y, x) has some voxels, and none at the border of the field, which cuts lesions."""
+    inner = mask[2:-2, 2:-2, 2:-2]
+    return np.count_nonzero(mask) >= 2 and np.count_nonzero(inner) == np.count_nonzero(mask)
 
 
 def _without_shape(settings: Settings) -> Settings:

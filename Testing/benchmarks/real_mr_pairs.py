@@ -185,26 +185,23 @@ def main() -> None:
 
 
 def picture_of(a: Scan, b: Scan, way: sitk.Transform) -> np.ndarray:
-    """The middle axial slice of both, side by side, each from 0 to its brain's brightest."""
+    """The middle slice of the first scan and the second one there, side by side, to the brain's brightest."""
     there = sitk.Resample(b.image, a.image, way, sitk.sitkLinear, 0.0)
-    inside = a.structures[REFERENCE].mask
-    halves = []
-    for image in (a.image, there):
-        array, mask = (sitk.GetArrayFromImage(sitk.DICOMOrient(x, "LPS")) for x in (image, inside))
-        middle = int(np.median(np.flatnonzero(mask.any(axis=(1, 2)))))
-        halves.append(array[middle] / np.percentile(array[mask != 0], 99))
-    return np.concatenate(halves, axis=1)
+    inside = a.structures[REFERENCE].array
+    middle = int(np.median(np.flatnonzero(inside.any(axis=(1, 2)))))
+    halves = (array / np.percentile(array[inside], 99) for array in (a.array, sitk.GetArrayFromImage(there)))
+    return np.concatenate([half[middle] for half in halves], axis=1)
 
 
 def draw(panels: dict[tuple[str, str], np.ndarray], path: Path) -> None:
     from matplotlib.figure import Figure
 
     pairs, names = (list(dict.fromkeys(key[n] for key in panels)) for n in (0, 1))
-    figure = Figure(figsize=(4 * len(names), 3 * len(pairs)), layout="constrained")
+    figure = Figure(figsize=(4 * len(names), 2.4 * len(pairs)), layout="constrained")
     axes = figure.subplots(len(pairs), len(names), squeeze=False)
     for (pair, name), array in panels.items():
         place = axes[pairs.index(pair), names.index(name)]
-        place.imshow(array, cmap="gray", vmin=0, vmax=1.2, aspect="equal" if array.shape[1] > 300 else 1.0)
+        place.imshow(array, cmap="gray", vmin=0, vmax=1.2)
         place.set_title(f"{pair}\n{name}", fontsize=9)
         place.axis("off")
     figure.savefig(path, dpi=110)

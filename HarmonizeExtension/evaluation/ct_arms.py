@@ -83,8 +83,13 @@ def arms(models: Path | str | None = None) -> list[Arm]:
     return found
 
 
-def usable(arm: Arm, case: Case) -> bool:
-    """Whether an arm can be tried on a case at all: a real scan's MTF is not known."""
+def usable(arm: Arm, case: Case, target: str) -> bool:
+    """Whether an arm can be tried: a real scan's MTF is not known, and a model shows the kernels it knows alone."""
+    if arm.model:
+        try:
+            return shown_as(arm, case, target) in arm.known
+        except InputError:  # too few edges to say which kernel the target is like
+            return False
     return bool(case.kernels) or arm.name != TOLD_FILTER
 
 
@@ -167,17 +172,14 @@ def _method(arm: Arm, case: Case, source: str, target: str) -> Harmonizer:
 
 
 def shown_as(arm: Arm, case: Case, target: str) -> str:
-    """The kernel that a model is asked for: the target where it knows it, else its simulated one of nearest MTF50.
+    """The kernel that a model is asked for: the target where it knows it, else the simulated one of nearest MTF50.
 
-    Raises InputError for a model that knows neither.
+    Raises InputError where the MTF of a real scan has to be measured and cannot be.
     """
     if target in arm.known:
         return target
-    near = [name for name in arm.known if name in KERNELS]
-    if not near:
-        raise InputError(f"the model '{arm.name}' knows {', '.join(arm.known)}, but not {target}")
     mtf50 = _mtf50(case, target)
-    return min(near, key=lambda name: abs(KERNELS[name].mtf50_lp_per_mm - mtf50))
+    return min(KERNELS, key=lambda name: abs(KERNELS[name].mtf50_lp_per_mm - mtf50))
 
 
 def _mtf50(case: Case, kernel: str) -> float:

@@ -182,7 +182,6 @@ def measure(
 ) -> Findings:
     """Everything about one case, in all directions between its kernels that are compared."""
     found = Findings()
-    compared = [arm for arm in compared if usable(arm, case)]
     kernels = list(case.scans)
     directions = DIRECTIONS if case.kernels else [tuple(kernels), tuple(kernels[::-1])]
     scans = {name: counted_scan(case, scan) for name, scan in case.scans.items()}
@@ -198,8 +197,9 @@ def measure(
     truths: dict[str, np.ndarray] = {}
     for kernel in dict.fromkeys(target for _, target in directions):
         found.names, truths[kernel] = features_of_cubes(scans[kernel], cubes, settings, cancelled)
-    for done, (arm, (source, target)) in enumerate([(a, d) for a in compared for d in directions]):
-        progress((1 + done) / (1 + len(compared) * len(directions)), f"{case.name}, {arm.name}: {source} to {target}")
+    tasks = [(arm, direction) for arm in compared for direction in directions if usable(arm, case, direction[1])]
+    for done, (arm, (source, target)) in enumerate(tasks):
+        progress((1 + done) / (1 + len(tasks)), f"{case.name}, {arm.name}: {source} to {target}")
         stop_if(cancelled)
         try:
             if arm.model and (kernel := shown_as(arm, case, target)) != target:

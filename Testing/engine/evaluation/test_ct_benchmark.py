@@ -131,8 +131,11 @@ def test_a_model_is_asked_for_the_target_or_for_the_kernel_nearest_to_it():
     assert [shown_as(known, real, target) for target in ("soft", "sharp", "Bl64")] == ["Br40", "Bl57", "Bl64"]
     tuned = dataclasses.replace(known, known=(*known.known, "soft"))
     assert shown_as(tuned, real, "soft") == "soft"
-    with pytest.raises(InputError, match="knows UB, but not soft"):
-        shown_as(dataclasses.replace(known, known=("UB",)), real, "soft")
+    # A model of one kernel is tried towards that one, or one like it, only.
+    sharp = dataclasses.replace(known, known=("Bl64",))
+    assert [ct_arms.usable(sharp, real, target) for target in ("soft", "sharp", "Bl64")] == [False, False, True]
+    other = dataclasses.replace(real, kernels=real.kernels | {"sharp": of["Bl64"]})
+    assert [ct_arms.usable(sharp, other, target) for target in ("soft", "sharp")] == [False, True]
 
 
 def test_the_true_kernel_agrees_with_itself_and_the_oracle_nearly():

@@ -18,6 +18,7 @@ from Testing.engine.scans import bits  # noqa: E402
 from HarmonizeExtension import guard  # noqa: E402
 from HarmonizeExtension.body import body_mask  # noqa: E402
 from HarmonizeExtension.errors import Cancelled, InputError, ModelError  # noqa: E402
+from HarmonizeExtension.evaluation.uniformity import liver_noise  # noqa: E402
 from HarmonizeExtension.files.models import ModelCard, save_model  # noqa: E402
 from HarmonizeExtension.methods.cyclegan import network as networks  # noqa: E402
 from HarmonizeExtension.methods.cyclegan.harmonizer import Cyclegan  # noqa: E402
@@ -32,6 +33,8 @@ from HarmonizeExtension.methods.cyclegan.training import (  # noqa: E402
 from HarmonizeExtension.networks import sliding_window  # noqa: E402
 from HarmonizeExtension.networks.blocks import parameter_count  # noqa: E402
 from HarmonizeExtension.networks.sliding_window import run_on_windows  # noqa: E402
+from HarmonizeExtension.phantoms.pet_body import PetPerson  # noqa: E402
+from HarmonizeExtension.phantoms.pet_centres import scan_person  # noqa: E402
 from HarmonizeExtension.scan import Modality  # noqa: E402
 
 CENTRES = ("BUD", "TUB")
@@ -303,3 +306,16 @@ def test_patches_lie_in_the_body_and_pairs_at_the_same_place(tmp_path):
     pair = volumes.paired_patches(0, (16, 16, 16), 5, rng)
     np.testing.assert_array_equal(2 * pair[0], pair[1])
     assert (pair[0][:, 8, 8, 8] == 3).all()
+
+
+@pytest.mark.slow
+def test_the_model_that_ships_moves_noise_towards_the_centre_and_the_guard_lets_it_pass():
+    field = ((345.0, 455.0), (-100.0, 90.0), (-155.0, 40.0))
+    person = PetPerson.draw(np.random.default_rng([1, 2, 3]), "somebody", lesions=0)
+    for k, (source, target) in enumerate((CENTRES, CENTRES[::-1])):
+        before = scan_person(person, source, np.random.default_rng([k]), field)
+        after = Cyclegan.for_target(target).apply(before)
+        noise = [liver_noise(scan).cov for scan in (before, after)]
+        assert (noise[1] > 1.1 * noise[0]) is (target == "TUB")
+        assert (noise[1] < 0.9 * noise[0]) is (target == "BUD")
+        assert guard.inspect(before, after).status is guard.Status.PASS

@@ -14,6 +14,7 @@ SIMULATED = {
     "spacing": "spacing_mm",
     "models": "models",
     "processes": "processes",
+    "settings": "settings",
     "pair": "pair",
 }
 OF_FEATURES = ("features", "keep", "logarithms")  # options of the protocols that read features
@@ -67,11 +68,13 @@ def add_to(commands) -> None:
     simulated.add_argument("--spacing", type=float, metavar="MM", help="of the voxels (mri-benchmark); 1 mm by default")
     simulated.add_argument("--models", metavar="DIR", help="folder of model folders; by default those that ship")
     simulated.add_argument("--processes", type=int, metavar="N", help="people at once on this machine")
+    simulated.add_argument("--settings", metavar="NAME|FILE", help="radiomics settings (ct-benchmark); ct by default")
     simulated.add_argument(
         "--pair",
         nargs=2,
         metavar=("IMAGE", "IMAGE"),
-        help="a real pair of images of one object, the smoother first (ct-benchmark, pet-benchmark)",
+        help="a real pair of images of one object, the smoother first, instead of simulated ones (ct-benchmark, "
+        "pet-benchmark); a CT's kernel may stand behind its file as FILE#KERNEL",
     )
 
 

@@ -9,16 +9,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy import optimize
 
-from .. import images, resources
-from ..errors import InputError, ModelError
-from ..files.models import CARD, load_model
+from .. import images
+from ..files.models import load_model
 from ..methods.base import Harmonizer
 from ..methods.statistical import HistogramMatching, Nyul, StandardScale, WhiteStripe, ZScore
 from ..phantoms.brain import scan_person
@@ -27,6 +25,7 @@ from ..phantoms.person import Person, body_of
 from ..phantoms.scanners import SCANNERS
 from ..phantoms.training_pairs import LEAST_AREA
 from ..scan import Scan
+from .trained_models import model_folders, system_of
 
 # Third words of the seeds: people who are measured, who are learnt from, and who have lesions.
 SEEN, REFERENCE, ILL = 0x6D7269, 0x726566, 0x696C6C
@@ -68,31 +67,13 @@ def arms(models: Path | str | None = None) -> list[Arm]:
     """
     found = [Arm(name) for name in (UNHARMONIZED, *STANDARDS)]
     found += [Arm(name, target) for name in (MATCHING, ORACLE, AGAIN) for target in SCANNERS]
-    for folder in _model_folders(models):
-        system = _system(folder)
+    for folder in model_folders(models):
+        system = system_of(folder)
         if system in SYSTEMS:
             card, _ = load_model(folder, system)
             targets = SCANNERS if system == MAPPING else card.sites
             found += [Arm(folder.name, target, str(folder), system, card.sites) for target in targets]
     return found
-
-
-def _model_folders(models: Path | str | None) -> list[Path]:
-    if models is None:
-        try:
-            models = resources.folder("Models")
-        except FileNotFoundError:
-            return []
-    if not Path(models).is_dir():
-        raise InputError(f"there is no folder '{models}'; give a folder that holds model folders")
-    return sorted(card.parent for card in Path(models).glob(f"*/{CARD}"))
-
-
-def _system(folder: Path) -> str:
-    try:
-        return str(json.loads((folder / CARD).read_text(encoding="utf-8"))["system"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"the card of the model '{folder}' is damaged ({error}); get the model again") from error
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

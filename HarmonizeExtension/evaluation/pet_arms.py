@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from .. import images, resources
-from ..errors import InputError
-from ..files.models import CARD
+from .. import images
 from ..methods.cyclegan.harmonizer import Cyclegan
 from ..methods.resolution_matching import ResolutionMatching
 from ..phantoms.pet_body import TRUNK_MM, PetPerson
 from ..phantoms.pet_centres import CENTRES, scan_person
 from ..physics.pet_resolution import gaussian_blur
 from ..scan import Scan
+from .trained_models import model_folders, system_of
 
 # Third words of the seeds: people who are measured, whose outcome is predicted, and who is the reference.
 SEEN, OUTCOME, REFERENCE = 0x706574, 0x6F7574, 0x726566
@@ -45,22 +43,11 @@ class Arm:
 def arms(models: Path | str | None = None) -> list[Arm]:
     """Input, Gaussians, resolution matching, and every CycleGAN in a folder of model folders.
 
-    models: those that ship where None. Raises InputError for a folder that is not there.
+    models: those that ship where None. Raises InputError for a folder that is not there, ModelError for a damaged card.
     """
     found = [Arm(name) for name in (INPUT, BEST_BY_ERROR, BEST_BY_NOISE, MATCHING)]
-    return found + [Arm(folder.name, str(folder)) for folder in _model_folders(models)]
-
-
-def _model_folders(models: Path | str | None) -> list[Path]:
-    if models is None:
-        try:
-            models = resources.folder("Models")
-        except FileNotFoundError:
-            return []
-    if not Path(models).is_dir():
-        raise InputError(f"there is no folder '{models}'; give a folder that holds model folders")
-    cards = sorted(Path(models).glob(f"*/{CARD}"))
-    return [card.parent for card in cards if json.loads(card.read_text(encoding="utf-8")).get("system") == SYSTEM]
+    learned = [folder for folder in model_folders(models) if system_of(folder) == SYSTEM]
+    return found + [Arm(folder.name, str(folder)) for folder in learned]
 
 
 def visit(seed: int, number: int, kind: int = SEEN) -> tuple[PetPerson, dict[str, Scan]]:

@@ -27,6 +27,10 @@ class AxialTranslation(SiteModel):
     of the result; voxels outside the body keep their value, on the new scale, where the percentile is 1000. Slices
     whose voxels are much finer or coarser than those in training are harmonized at the trained spacing, and the change
     is brought back to the scan's grid, so that detail finer than the network knows is kept.
+
+    Slices are axial, as in training. On one simulated person at 1.2 mm the mean of three planes came 1.2 dB nearer to
+    the truth than axial slices alone, in part because it smooths, for 2.6 times the time
+    (Testing/benchmarks/mri_planes.py).
     """
 
     def check(self, scan: Scan) -> None:

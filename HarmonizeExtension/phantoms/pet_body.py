@@ -15,7 +15,7 @@ from .fields import Axes, SplineField, texture, total
 from .lesions import inside
 
 FIELD_MM = ((0.0, 868.0), (-150.0, 150.0), (-208.0, 208.0))  # z, y, x
-TRUNK_MM = ((290.0, 520.0), (-150.0, 150.0), (-208.0, 208.0))  # liver, spleen, kidneys and half of the lungs
+TRUNK_MM = ((345.0, 475.0), (-100.0, 90.0), (-165.0, 140.0))  # liver, spleen, parts of kidneys and lungs
 SKIN_MM = 14.0  # of fat under the skin
 
 # Height (mm), half width and half depth of the body's elliptic sections.

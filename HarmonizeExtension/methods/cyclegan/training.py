@@ -221,11 +221,13 @@ class CycleganTraining(System):
         return np.stack([SuvScale.of(self.settings.scale, a).to_suv(b) for a, b in zip(suv, seen, strict=True)])
 
     def save_model(self, folder: Path | str, figures: Mapping[str, object]) -> None:
-        """The two generators; the critics have done their work."""
+        """The two generators, and the critics, which can be asked what they see (explain/)."""
         settings = self.settings
+        parts = dict(zip(settings.centres, self.towards, strict=True))
+        parts |= {f"critic.{name}": network for name, network in zip(settings.centres, self.critics, strict=True)}
         weights = {
             f"{name}.{key}": value.float().cpu().contiguous().numpy()
-            for name, network in zip(settings.centres, self.towards, strict=True)
+            for name, network in parts.items()
             for key, value in network.state_dict().items()
         }
         data = [

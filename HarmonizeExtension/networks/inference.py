@@ -6,6 +6,7 @@ Always in float32: what bfloat16 saves in time it costs in texture features, whi
 from __future__ import annotations
 
 import importlib.util
+import sys
 import warnings
 from collections.abc import Callable
 
@@ -85,23 +86,33 @@ def _ways(network: torch.nn.Module, shape: tuple[int, ...], backend: str) -> lis
     return [lambda most, device=device: _torch(network, device) for device in devices]
 
 
-def _openvino(network: torch.nn.Module, shape: tuple[int, ...]) -> Runner:
+def compiled(network: torch.nn.Module, shape: tuple[int, ...]) -> Runner:
+    """A network compiled by OpenVINO for the CPU, in float32, for images of one shape (batch, channels, [z,] y, x)."""
+    # OpenVINO tells its maker over the internet that it is used; without this module it cannot. A clinic's computer
+    # reports to nobody.
+    sys.modules.setdefault("openvino_telemetry", None)
     import openvino
 
-    small = torch.zeros(1, shape[1], 32, 32)  # what a network does to a slice does not depend on its size
+    side = 32 if len(shape) == 4 else 16  # what a network does to an image does not depend on its size
+    example = torch.zeros(1, shape[1], *(side for _ in shape[2:]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about tracing, which is all that OpenVINO needs
-        traced = torch.jit.trace(network.cpu(), small, check_trace=False)
-    model = openvino.convert_model(traced, example_input=small, input=list(shape))
+        traced = torch.jit.trace(network.cpu(), example, check_trace=False)
+    model = openvino.convert_model(traced, example_input=example, input=list(shape))
     # As many threads as torch has: in processes side by side each has one, and more would fight for the cores.
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    compiled = openvino.Core().compile_model(model, "CPU", settings)
+    on_cpu = openvino.Core().compile_model(model, "CPU", settings)
+    return lambda images: np.array(on_cpu(images)[0])
+
+
+def _openvino(network: torch.nn.Module, shape: tuple[int, ...]) -> Runner:
+    on_cpu = compiled(network, shape)
 
     def run(slices: np.ndarray) -> np.ndarray:
         # The last batch is filled up, since a compiled network has one shape.
         missing = shape[0] - len(slices)
         filled = np.concatenate([slices, np.repeat(slices[-1:], missing, axis=0)]) if missing else slices
-        return np.array(compiled(filled)[0])[: len(slices)]
+        return on_cpu(filled)[: len(slices)]
 
     return run
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 
 from ..errors import ModelError
 from ..progress import CancelCheck, Progress, never, silent, stop_if
-from .inference import default_backend
+from .inference import compiled, default_backend
 
 AIR = -1.0
 EDGE = 8
@@ -25,16 +24,8 @@ def _apply(
     if default_backend() != "openvino":
         moved = network.to(device)
         return lambda part: moved(part).float()
-    import openvino
-
-    example = torch.zeros(*shape[:2], 16, 16, 16)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about tracing, which is all that OpenVINO needs
-        traced = torch.jit.trace(network.cpu(), example, check_trace=False)
-    model = openvino.convert_model(traced, example_input=example, input=list(shape))
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    compiled = openvino.Core().compile_model(model, "CPU", settings)
-    return lambda part: torch.from_numpy(np.array(compiled(part.numpy())[0]))
+    on_cpu = compiled(network, shape)
+    return lambda part: torch.from_numpy(on_cpu(part.numpy()))
 
 
 def _weights(window: tuple[int, int, int], edge: int) -> torch.Tensor:

@@ -1,5 +1,8 @@
 """Slices are run through a network whatever memory there is: fewer at a time, then on the CPU, and progress says so."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -66,3 +69,19 @@ def test_what_cannot_be_run_at_all_is_said_in_a_sentence():
 def test_other_errors_are_not_taken_for_want_of_memory():
     with pytest.raises(RuntimeError, match="shapes"):
         run_on_slices(Doubled(0, RuntimeError("shapes differ")), SLICES, 4, "torch")
+
+
+def test_openvino_reports_to_nobody():
+    """Converted in a process of its own: no other process is started there, which is how its telemetry sends."""
+    pytest.importorskip("openvino")
+    code = (
+        "import multiprocessing.process, sys, numpy, torch\n"
+        "started = []\n"
+        "multiprocessing.process.BaseProcess.start = lambda self: started.append(self)\n"
+        "from HarmonizeExtension.networks.inference import run_on_slices\n"
+        "network = torch.nn.Conv2d(1, 1, 3, padding=1)\n"
+        "run_on_slices(network, numpy.zeros((2, 1, 32, 32), numpy.float32), backend='openvino')\n"
+        "print('openvino' in sys.modules, len(started))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert run.stdout.split() == ["True", "0"], run.stderr

@@ -170,15 +170,6 @@ class BrainTranslation(System, abc.ABC):
         )
 
 
-def arrays_of(parts: Mapping[str, torch.nn.Module]) -> dict[str, np.ndarray]:
-    """The learnt numbers of several networks, float32, as "part.name", for `files.models.save_model`."""
-    return {
-        f"{part}.{name}": value.float().cpu().numpy()
-        for part, network in parts.items()
-        for name, value in network.state_dict().items()
-    }
-
-
 def _spread(images: np.ndarray, brain: np.ndarray) -> float:
     """Standard deviation over the scanners of the brain's mean (scanner, slice, y, x), mean over slices, share of 2."""
     means = [[image[inside].mean() for image, inside in zip(scan, brain, strict=True)] for scan in images]

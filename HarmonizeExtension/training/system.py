@@ -39,3 +39,12 @@ class System(torch.nn.Module, abc.ABC):
     def rate(self, step: int, steps: int) -> float:
         """The share of its own learning rate that every optimizer uses in a step; constant unless a system says."""
         return 1.0
+
+
+def arrays_of(parts: Mapping[str, torch.nn.Module]) -> dict[str, np.ndarray]:
+    """The learnt numbers of several networks, float32, as "part.name", for `files.models.save_model`."""
+    return {
+        f"{part}.{name}": value.float().cpu().contiguous().numpy()
+        for part, network in parts.items()
+        for name, value in network.state_dict().items()
+    }

@@ -9,6 +9,7 @@ from HarmonizeExtension.methods.base import MethodCard
 from HarmonizeExtension.methods.phycharm.harmonizer import Phycharm
 from HarmonizeExtension.methods.phycharm.protocols import EXAMPLE as PROTOCOL_EXAMPLE
 from HarmonizeExtension.methods.phycharm.protocols import ProtocolTarget
+from HarmonizeExtension.methods.site_model import SiteModel
 from HarmonizeExtension.phantoms.scanners import SCANNERS
 from HarmonizeExtension.physics.ct_kernel import GENERIC_KERNELS
 from HarmonizeExtension.scan import Modality, TargetKind
@@ -17,14 +18,20 @@ from .logic import VOLUME_TARGETS
 from .sceneScans import drawnOn, segmentationOf
 
 TEXT_TARGETS = {  # label, tool tip
-    TargetKind.KERNEL: (_("or kernel:"), _("A generic kernel, where there is no reference scan of the wanted one.")),
+    TargetKind.KERNEL: (
+        _("or kernel:"),
+        _(
+            "A generic kernel, or one of the model's, where there is no reference scan of the wanted one. For a model of "
+            "your own: model folder#kernel."
+        ),
+    ),
     TargetKind.RESOLUTION: (
         _("or FWHM (mm):"),
         _("The wanted resolution, where there is no reference scan; the phantoms of the scanners to match tell it."),
     ),
     TargetKind.SITE: (
         _("Scanner:"),
-        _("One of the scanners that the model was trained on. For a model of your own: model folder#scanner."),
+        _("One of the scanners or centres that the model was trained on. For your own model: model folder#scanner."),
     ),
     TargetKind.PROTOCOL: (
         _("or protocol:"),
@@ -37,9 +44,10 @@ TEXT_TARGETS = {  # label, tool tip
 
 def _offered(card: MethodCard) -> tuple[str, ...]:
     """What can be chosen as target in words; anything else can be typed."""
-    if card.target is TargetKind.SITE:
+    method = catalogue.method(card.name)
+    if issubclass(method, SiteModel):
         try:
-            return catalogue.method(card.name).sites()
+            return method.sites()
         except (InputError, ModelError):  # none ships with this installation
             return ()
     return {

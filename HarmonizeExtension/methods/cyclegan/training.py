@@ -20,7 +20,7 @@ from torch.nn import functional
 from ...errors import InputError
 from ...files.models import ModelCard, save_model
 from ...progress import Progress, silent
-from ...training.system import System
+from ...training.system import System, arrays_of
 from .network import MULTIPLE, SIZES, SMALL, critic, generator
 from .samples import Recipe, draw_volumes
 from .suv_scale import FIXED, MINMAX, SuvScale
@@ -225,11 +225,7 @@ class CycleganTraining(System):
         settings = self.settings
         parts = dict(zip(settings.centres, self.towards, strict=True))
         parts |= {f"critic.{name}": network for name, network in zip(settings.centres, self.critics, strict=True)}
-        weights = {
-            f"{name}.{key}": value.float().cpu().contiguous().numpy()
-            for name, network in parts.items()
-            for key, value in network.state_dict().items()
-        }
+        weights = arrays_of(parts)
         data = [
             {
                 "name": f"{settings.people} simulated people, each imaged by one of two simulated centres",

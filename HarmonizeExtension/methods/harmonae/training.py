@@ -20,7 +20,8 @@ from ...errors import InputError
 from ...files.models import save_model
 from ...networks.blocks import gradient_l1
 from ...progress import Progress, silent
-from ...training.brain_translation import BrainSettings, BrainTranslation, arrays_of
+from ...training.brain_translation import BrainSettings, BrainTranslation
+from ...training.system import arrays_of
 from .harmonizer import Harmonae
 from .network import MULTIPLE, SMALLEST_SIDE, Classifier, Decoder, Encoder, ImageDiscriminator, one_hot
 

@@ -19,8 +19,9 @@ from torch.nn import functional
 from ...errors import InputError
 from ...files.models import save_model
 from ...progress import Progress, silent
-from ...training.brain_translation import BrainSettings, BrainTranslation, arrays_of
+from ...training.brain_translation import BrainSettings, BrainTranslation
 from ...training.simulated_slices import Slices, as_seen
+from ...training.system import arrays_of
 from .harmonizer import Paired
 from .network import MULTIPLE, Judge, UNet
 

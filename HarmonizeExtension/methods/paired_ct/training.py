@@ -25,8 +25,8 @@ from ...errors import InputError
 from ...files.models import save_model
 from ...networks.kernel_blocks import PatchJudge, scaled, unscaled
 from ...progress import Progress, silent
-from ...training.brain_translation import arrays_of
 from ...training.kernel_translation import KernelSettings, KernelTranslation
+from ...training.system import arrays_of
 from .harmonizer import PairedCT
 from .network import GENERATORS
 

@@ -21,8 +21,8 @@ from ...explain.looking import in_use
 from ...files.models import save_model
 from ...networks.kernel_blocks import PatchJudge, scaled, unscaled
 from ...progress import Progress, silent
-from ...training.brain_translation import arrays_of
 from ...training.kernel_translation import KernelSettings, KernelTranslation
+from ...training.system import arrays_of
 from .dynamic_windows import DynamicWindow, failing_values
 from .harmonizer import RadiomicGAN
 from .network import Generator

@@ -21,8 +21,8 @@ TEXT_TARGETS = {  # label, tool tip
     TargetKind.KERNEL: (
         _("or kernel:"),
         _(
-            "A generic kernel, or one of the model's, where there is no reference scan of the wanted one. For a model of "
-            "your own: model folder#kernel."
+            "A generic kernel, or one of the model's, where there is no reference scan of the wanted one. For your own "
+            "model: model folder#kernel."
         ),
     ),
     TargetKind.RESOLUTION: (

@@ -56,18 +56,24 @@ def main():
 
 
 def simulatedCase():
-    """One person on three scanners, two of them harmonized to the first; and the table of a small cohort."""
+    """One person on three scanners, two of them harmonized to the first; and the table of a small cohort.
+
+    By histogram matching, and the last one by PhyCHarm's model that ships as well.
+    """
     with Bar("Simulating one person on three scanners"):
         volumes, segmentations = makeThreeScannerCase()
+    matched = {"method": "histogram-matching", "target": volumes[0], "targetSegmentation": segmentations[0]}
+    source, target = (volume.GetName().removeprefix("sample ") for volume in (volumes[-1], volumes[0]))
+    mapped = {"method": "phycharm", "target": f"{source} -> {target}"}
+    ways = [(1, matched), (2, matched), (2, mapped)]
     logic, results = HarmonizeModuleLogic(), []
-    for volume, segmentation in list(zip(volumes, segmentations, strict=True))[1:]:
-        with Bar(f"Harmonizing {volume.GetName()}") as progress:
+    for number, way in ways:
+        volume, segmentation = volumes[number], segmentations[number]
+        with Bar(f"Harmonizing {volume.GetName()} by {way['method']}") as progress:
             result = logic.process(
                 volume,
                 segmentation,
-                method="histogram-matching",
-                target=volumes[0],
-                targetSegmentation=segmentations[0],
+                **way,
                 referenceSegment="brain",
                 protectedSegments=["lesion"],
                 measuredSegments=["white matter", "grey matter", "lesion"],

@@ -9,9 +9,14 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
+from ..progress import CancelCheck, Progress
+from ..workers import Task, WorkerDied, run_in_processes
 from .results import ProtocolResult
+
+Findings = TypeVar("Findings")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,3 +47,29 @@ BENCHMARKS = (
 def benchmark(name: str) -> Benchmark | None:
     """The benchmark of that name, None for another."""
     return next((known for known in BENCHMARKS if known.name == name), None)
+
+
+def side_by_side(
+    measure: Task,
+    tasks: Mapping[str, tuple],
+    processes: int,
+    given_up: Callable[[str], Findings],
+    progress: Progress,
+    cancelled: CancelCheck,
+) -> list[Findings]:
+    """What `measure` finds in each person or case, in the order of the tasks, whoever was first.
+
+    given_up: what stands in for one whose process died, made of a sentence that says so.
+    """
+    fractions = dict.fromkeys(tasks, 0.0)
+
+    def report(name: str, fraction: float, text: str) -> None:
+        fractions[name] = fraction
+        progress(sum(fractions.values()) / len(tasks), f"{name}: {text}")
+
+    answers: dict[str, Findings] = {}
+    for name, answer in run_in_processes(measure, tasks, min(processes, len(tasks)), report, cancelled):
+        dead = isinstance(answer, WorkerDied)
+        answers[name] = given_up(f"{name}: its process died, memory may have run out") if dead else answer
+        report(name, 1.0, "done")
+    return [answers[name] for name in tasks]

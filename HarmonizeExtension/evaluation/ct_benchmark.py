@@ -18,9 +18,9 @@ from ..errors import InputError
 from ..physics.ct_noise import LOWEST_LP_PER_MM, noise_spectrum, uniform_tissue
 from ..progress import CancelCheck, Progress, never, silent, stop_if
 from ..radiomics.settings import Settings
-from ..workers import WorkerDied, run_in_processes
 from . import ct_tables
 from .agreement import HU_STRATA
+from .benchmarks import side_by_side
 from .ct_arms import (
     DIRECTIONS,
     Arm,
@@ -91,6 +91,11 @@ class Findings:
     failures: list[str] = dataclasses.field(default_factory=list)
     remarks: list[str] = dataclasses.field(default_factory=list)
 
+    @classmethod
+    def given_up(cls, why: str) -> Findings:
+        """Nothing was found, and why."""
+        return cls(failures=[why])
+
     def add(self, other: Findings) -> None:
         """Take in what was found in another case."""
         self.names = self.names or other.names
@@ -147,20 +152,9 @@ def _simulated(
     cancelled: CancelCheck,
 ) -> Findings:
     tasks = {f"case {n + 1}": (seed, n, compared, settings) for n in range(people)}
-    fractions = dict.fromkeys(tasks, 0.0)
-
-    def report(name: str, fraction: float, text: str) -> None:
-        fractions[name] = fraction
-        progress(sum(fractions.values()) / people, f"{name}: {text}")
-
-    answers: dict[str, Findings] = {}
-    for name, answer in run_in_processes(_measure_simulated, tasks, min(processes, people), report, cancelled):
-        dead = isinstance(answer, WorkerDied)
-        answers[name] = Findings(failures=[f"{name}: its process died, memory may have run out"]) if dead else answer
-        report(name, 1.0, "done")
     found = Findings()
-    for name in tasks:  # in order, whoever was first
-        found.add(answers[name])
+    for one in side_by_side(_measure_simulated, tasks, processes, Findings.given_up, progress, cancelled):
+        found.add(one)
     return found
 
 

@@ -29,8 +29,8 @@ from ..progress import CancelCheck, Progress, never, silent, stop_if
 from ..radiomics.extraction import extract
 from ..radiomics.settings import Settings
 from ..scan import Scan
-from ..workers import WorkerDied, run_in_processes
 from . import mri_tables
+from .benchmarks import side_by_side
 from .image_quality import dice, nrmse, psnr_db, range_of, ssim, style_change, volume_difference
 from .mri_arms import (
     AGAIN,
@@ -128,6 +128,11 @@ class Findings:
     invented: list[Invented] = dataclasses.field(default_factory=list)
     failures: list[str] = dataclasses.field(default_factory=list)
 
+    @classmethod
+    def given_up(cls, why: str) -> Findings:
+        """Nothing was found, and why."""
+        return cls(failures=[why])
+
     def add(self, other: Findings) -> None:
         """Take in what was found in another person."""
         for field in dataclasses.fields(self):
@@ -156,20 +161,9 @@ def run(
     head_grid(spacing_mm)  # a spacing that makes no sense is refused before anything is made
     compared = arms(models)
     tasks = {f"person {n + 1}": (compared, seed, n, spacing_mm) for n in range(people)}
-    fractions = dict.fromkeys(tasks, 0.0)
-
-    def report(name: str, fraction: float, text: str) -> None:
-        fractions[name] = fraction
-        progress(sum(fractions.values()) / people, f"{name}: {text}")
-
-    answers: dict[str, Findings] = {}
-    for name, answer in run_in_processes(measure, tasks, min(processes, people), report, cancelled):
-        dead = isinstance(answer, WorkerDied)
-        answers[name] = Findings(failures=[f"{name}: its process died, memory may have run out"]) if dead else answer
-        report(name, 1.0, "done")
     found = Findings()
-    for name in tasks:  # in order, whoever was first
-        found.add(answers[name])
+    for one in side_by_side(measure, tasks, processes, Findings.given_up, progress, cancelled):
+        found.add(one)
     tables, drawn = mri_tables.of(found, compared, people)
     return ProtocolResult(
         NAME,

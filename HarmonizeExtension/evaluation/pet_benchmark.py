@@ -21,8 +21,8 @@ from ..progress import CancelCheck, Progress, never, part, silent, stop_if
 from ..radiomics.extraction import extract
 from ..radiomics.settings import Settings
 from ..scan import Scan, Structure
-from ..workers import WorkerDied, run_in_processes
 from . import pet_pair, pet_tables
+from .benchmarks import side_by_side
 from .image_quality import ssim
 from .pet_arms import LIVER, OUTCOME, Arm, arms, harmonized, largest_lesion, on_grid_of, visit
 from .pet_tables import LARGEST, SPHERE
@@ -99,6 +99,11 @@ class Findings:
     names: list[str] = dataclasses.field(default_factory=list)  # of the features
     failures: list[str] = dataclasses.field(default_factory=list)
 
+    @classmethod
+    def given_up(cls, why: str) -> Findings:
+        """Nothing was found, and why."""
+        return cls(failures=[why])
+
     def add(self, other: Findings) -> None:
         """Take in what was found in another person."""
         for field in dataclasses.fields(self):
@@ -136,7 +141,7 @@ def run(
         (measure_outcome, OUTCOME_PEOPLE * people, part(progress, 0.8, 1.0)),
     ):
         tasks = {f"person {n + 1}": (compared, seed, n) for n in range(count)}
-        for one in _side_by_side(measured, tasks, processes, report, cancelled):
+        for one in side_by_side(measured, tasks, processes, Findings.given_up, report, cancelled):
             found.add(one)
     tables, drawn, notes = pet_tables.of(found, seed)
     return ProtocolResult(
@@ -147,22 +152,6 @@ def run(
         drawn,
         (*notes, *dict.fromkeys(found.failures)),
     )
-
-
-def _side_by_side(task, tasks: dict[str, tuple], processes: int, progress: Progress, cancelled) -> list[Findings]:
-    """What a task found in each person, in order, whoever was first."""
-    fractions = dict.fromkeys(tasks, 0.0)
-
-    def report(name: str, fraction: float, text: str) -> None:
-        fractions[name] = fraction
-        progress(sum(fractions.values()) / len(tasks), f"{name}: {text}")
-
-    answers: dict[str, Findings] = {}
-    for name, answer in run_in_processes(task, tasks, min(processes, len(tasks)), report, cancelled):
-        dead = isinstance(answer, WorkerDied)
-        answers[name] = Findings(failures=[f"{name}: its process died, memory may have run out"]) if dead else answer
-        report(name, 1.0, "done")
-    return [answers[name] for name in tasks]
 
 
 def measure(compared: Sequence[Arm], seed: int, number: int, progress: Progress, cancelled: CancelCheck) -> Findings:

@@ -108,29 +108,14 @@ def _write(image: sitk.Image, record: dict, scan: Scan, inputVolume):
         raise InputError(_("The map is empty: nothing speaks for it ({worth})").format(
             worth=record["faithfulness"]["sentence"]
         ))  # fmt: skip
-    role = f"{scene.MAP_ATTRIBUTE}.{ATTRIBUTION}"
-    volume = inputVolume.GetNodeReference(role)
-    if volume is None:
-        name = slicer.mrmlScene.GenerateUniqueName(f"{inputVolume.GetName()} {ATTRIBUTION}")
-        volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-        inputVolume.SetNodeReferenceID(role, volume.GetID())
-    wasModified = volume.StartModify()
-    scene.setVoxels(dataclasses.replace(scan, image=image, structures={}), inputVolume, volume)
-    volume.SetAndObserveTransformNodeID(inputVolume.GetTransformNodeID())
-    volume.SetNodeReferenceID(scene.SOURCE_REFERENCE, inputVolume.GetID())
-    volume.SetAttribute(scene.MAP_ATTRIBUTE, ATTRIBUTION)
-    volume.SetAttribute(scene.MODALITY_ATTRIBUTE, scan.modality.value)
+    volume = scene.writeMap(ATTRIBUTION, image, scan, inputVolume)
     volume.SetAttribute(RECORD_ATTRIBUTE, json.dumps(record))
     volume.SetDescription(f"{record['question']} {record['about']}. {record['faithfulness']['sentence']}.")
-    volume.CreateDefaultDisplayNodes()
     display = volume.GetScalarVolumeDisplayNode()
     display.SetAndObserveColorNodeID(_colourNode(volume).GetID())
-    display.AutoWindowLevelOff()
     signed = bool(array.min() < 0)
     display.SetWindowLevelMinMax(-limit if signed else 0.0, limit)
     setThreshold(volume, threshold(volume))
-    volume.EndModify(wasModified)
-    scene.besideInHierarchy(inputVolume, volume)
     return volume
 
 

@@ -41,30 +41,15 @@ def writeMaps(maps: QuantitativeMaps, scan: Scan, inputVolume) -> tuple:
 
 
 def _write(kind: _Kind, image: sitk.Image, scan: Scan, inputVolume):
-    role = f"{scene.MAP_ATTRIBUTE}.{kind.name}"
-    volume = inputVolume.GetNodeReference(role)
-    if volume is None:
-        name = slicer.mrmlScene.GenerateUniqueName(f"{inputVolume.GetName()} {kind.name}")
-        volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-        inputVolume.SetNodeReferenceID(role, volume.GetID())
-    wasModified = volume.StartModify()
-    scene.setVoxels(dataclasses.replace(scan, image=image, structures={}), inputVolume, volume)
-    volume.SetAndObserveTransformNodeID(inputVolume.GetTransformNodeID())
+    volume = scene.writeMap(kind.name, image, scan, inputVolume)
     volume.SetVoxelValueQuantity(_coded(kind.quantity))
     volume.SetVoxelValueUnits(_coded(kind.units))
-    volume.SetNodeReferenceID(scene.SOURCE_REFERENCE, inputVolume.GetID())
-    volume.SetAttribute(scene.MAP_ATTRIBUTE, kind.name)
-    volume.SetAttribute(scene.MODALITY_ATTRIBUTE, scan.modality.value)
     provenance = [*map(dict, scan.provenance), {"step": f"PhyCHarm {kind.name}", "note": NOTE}]
     volume.SetAttribute(scene.PROVENANCE_ATTRIBUTE, json.dumps(provenance))
     volume.SetDescription(_("From one T1-weighted image, for harmonization and comparison; no measurement of T1"))
-    volume.CreateDefaultDisplayNodes()
     shown = volume.GetScalarVolumeDisplayNode()
     shown.SetAndObserveColorNodeID("vtkMRMLColorTableNodeGrey")  # no colour hides a step that is there
-    shown.AutoWindowLevelOff()
     shown.SetWindowLevelMinMax(*kind.window)
-    volume.EndModify(wasModified)
-    scene.besideInHierarchy(inputVolume, volume)
     return volume
 
 

@@ -432,6 +432,30 @@ def verdictFromJson(content: dict) -> Verdict:
     return Verdict(tuple(Check(**{**check, "status": Status(check["status"])}) for check in content["checks"]))
 
 
+def writeMap(name: str, image: sitk.Image, scan: Scan, inputVolume):
+    """A map of a scan as a scalar volume node beside it, with plain display, in the place of its earlier one.
+
+    name: what the map is called; a volume has one of each name.
+    """
+    role = f"{MAP_ATTRIBUTE}.{name}"
+    volume = inputVolume.GetNodeReference(role)
+    if volume is None:
+        called = slicer.mrmlScene.GenerateUniqueName(f"{inputVolume.GetName()} {name}")
+        volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", called)
+        inputVolume.SetNodeReferenceID(role, volume.GetID())
+    wasModified = volume.StartModify()
+    setVoxels(dataclasses.replace(scan, image=image, structures={}), inputVolume, volume)
+    volume.SetAndObserveTransformNodeID(inputVolume.GetTransformNodeID())
+    volume.SetNodeReferenceID(SOURCE_REFERENCE, inputVolume.GetID())
+    volume.SetAttribute(MAP_ATTRIBUTE, name)
+    volume.SetAttribute(MODALITY_ATTRIBUTE, scan.modality.value)
+    volume.CreateDefaultDisplayNodes()
+    volume.GetScalarVolumeDisplayNode().AutoWindowLevelOff()
+    volume.EndModify(wasModified)
+    besideInHierarchy(inputVolume, volume)
+    return volume
+
+
 def besideInHierarchy(inputNode, node) -> None:
     """Put a node beside another in the subject hierarchy (the same study, the same folder)."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)

@@ -308,7 +308,7 @@ def test_the_section_has_its_picture_taken_with_a_finished_run(panel, tmp_path, 
     for section in (panel.ui.inputsSection, panel.ui.methodSection, panel.ui.outputsSection, panel.ui.resultsSection):
         section.collapsed = True
     path = picture(panel, "cohort.png", tmp_path)
-    panel.picture(path, 520, panel.ui.cohortSection.geometry.bottom() + 60)
+    panel.picture(path, 520, panel.ui.trainingSection.geometry.bottom() + 30)
     save(path.with_name("cohort_plot.png"), chartPicture(chart))
     assert panel.representation.minimumSizeHint.width() < 450
     assert path.stat().st_size < 300_000

@@ -52,7 +52,7 @@ GUIDED_BACKPROPAGATION = MapMethod(
     "guided-backpropagation",
     "Guided backpropagation",
     "Crisp maps that often follow edges whatever the network learnt (Adebayo et al., NeurIPS 2018): look at the check.",
-    "a network with ReLUs",
+    "a network with ReLUs, leaky or not",
     False,
     "Springenberg et al., ICLR 2015 workshop",
 )

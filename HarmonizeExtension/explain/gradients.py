@@ -6,7 +6,7 @@ Striving for simplicity: the all convolutional net, ICLR 2015 workshop, section 
 
 from __future__ import annotations
 
-import warnings
+import contextlib
 
 import numpy as np
 import torch
@@ -42,25 +42,19 @@ def smooth_grad(decision: Decision, rng: np.random.Generator) -> Tensor:
 def guided_backpropagation(decision: Decision) -> Tensor:
     """The gradient without what any ReLU would pass on as a negative one, its size; the shape of `decision.image`.
 
-    Raises InputError for a network without ReLUs, where it would be the plain gradient.
+    A leaky ReLU, as critics have, is taken for one: what it passes on may not be negative either. captum hooks plain
+    ones alone. Raises InputError for a network without any, where it would be the plain gradient.
     """
-    from captum.attr import GuidedBackprop
-
-    if not any(isinstance(module, nn.ReLU) for module in decision.network.modules()):
+    rectifiers = [module for module in decision.network.modules() if isinstance(module, nn.ReLU | nn.LeakyReLU)]
+    if not rectifiers:
         raise InputError("guided backpropagation needs a network with ReLUs, and this one has none; choose SmoothGrad")
-    with in_use(decision.network), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that hooks are set, and gradients asked for
-        method = GuidedBackprop(_Scored(decision))
-        found = method.attribute(decision.image, additional_forward_args=decision.conditions or None)
-    return found.detach().abs()
+    image = decision.image.detach().clone().requires_grad_()
+    with in_use(decision.network), torch.enable_grad(), contextlib.ExitStack() as hooks:
+        for module in rectifiers:
+            hooks.callback(module.register_full_backward_hook(_without_negative).remove)
+        (found,) = torch.autograd.grad(decision(image, *decision.conditions).sum(), image)
+    return found.abs()
 
 
-class _Scored(nn.Module):
-    """The network with the score behind it, as captum wants a module whose ReLUs it can find."""
-
-    def __init__(self, decision: Decision):
-        super().__init__()
-        self.network, self.decision = decision.network, decision
-
-    def forward(self, image: Tensor, *conditions: Tensor) -> Tensor:
-        return self.decision(image, *conditions)
+def _without_negative(_module: nn.Module, passed_on: tuple[Tensor, ...], _received: tuple) -> tuple[Tensor, ...]:
+    return tuple(gradient.clamp(min=0) for gradient in passed_on)

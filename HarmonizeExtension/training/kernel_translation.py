@@ -2,6 +2,10 @@
 
 Stacks of slices with several kernels are simulated (training/kernel_pairs.py); real scans that were reconstructed twice
 may be added, to learn real kernels from a few slices.
+
+Kernels differ in detail that is a hundredth of the range of HU, and the 8 bits of bf16 round much of it away: keep the
+schedule's precision at f32. (Choe's CNN, 800 steps to Bl64: mean absolute error 22.6 HU before, 18.6 in bf16, 14.8 in
+f32.)
 """
 
 from __future__ import annotations

@@ -35,7 +35,8 @@ class Schedule:
     """How long and how a system is trained.
 
     steps: updates in all. batch_size: samples of each process in a step. seed: of weights and samples.
-    precision: "f32", or "bf16" (autocast; weights and their averages stay f32).
+    precision: "f32", or "bf16" (autocast; weights and their averages stay f32): several times as fast where the machine
+        has it, but images have 8 bits then, too few for differences of kernels in CT.
     average: decay per step of the exponential moving average of the weights, which is what is validated and kept
         (Polyak and Juditsky, SIAM J Control Optim 1992).
     report_every, checkpoint_every, validate_every: in steps; validation and checkpoint also come at the end.

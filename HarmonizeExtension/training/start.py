@@ -2,7 +2,7 @@
 
 schedule:            # training.loop.Schedule
   steps: 20000
-  precision: bf16
+  batch_size: 8
 system:              # the settings of the system, such as methods.harmonae.training.Settings
   slices: /data/slices
 

@@ -35,6 +35,7 @@ class Recipe:
 
     people, seed: how many simulated people, and whom. centres: two names. paired: everybody by both centres.
     spacing_mm: of the cubic voxels that the networks see. real: a folder of PET images in SUV, or "".
+    lesions: of each simulated person; with few, hardly a patch shows one.
     """
 
     people: int
@@ -43,14 +44,15 @@ class Recipe:
     paired: bool
     spacing_mm: float = 3.0
     real: str = ""
+    lesions: int = 4
 
     def __post_init__(self):
         if len(self.centres) != 2 or self.centres[0] == self.centres[1]:
             raise InputError("a CycleGAN translates between two centres; give two")
         for name in self.centres:
             centre(name)
-        if self.people < 2 or not self.spacing_mm > 0:
-            raise InputError("at least two people and a spacing above 0 are needed")
+        if self.people < 2 or not self.spacing_mm > 0 or self.lesions < 0:
+            raise InputError("at least two people, a spacing above 0 and lesions from 0 on are needed")
 
     def centres_of(self, number: int) -> tuple[str, ...]:
         """By whom a person, or beyond the people a real image, is imaged."""
@@ -72,7 +74,7 @@ def _draw(folder: Path, recipe: Recipe, number: int) -> None:
     rngs = {name: np.random.default_rng(seed) for name, seed in zip(recipe.centres, sessions, strict=True)}
     names = recipe.centres_of(number)
     if number < recipe.people:
-        person = PetPerson.draw(np.random.default_rng(person_seed), f"person {number}")
+        person = PetPerson.draw(np.random.default_rng(person_seed), f"person {number}", recipe.lesions)
         scans = [scan_person(person, name, rngs[name]) for name in names]
     else:
         image = list(read_real(recipe.real).values())[number - recipe.people]

@@ -40,7 +40,7 @@ class Settings:
 
     volumes: folder that holds, or gets, the volumes. centres: the two that are learnt.
     real: folder of PET images in SUV that are imaged like the simulated people; "" for none.
-    people, validation_people: how many; `people_seed` says whom.
+    people, validation_people: how many; `people_seed` says whom. lesions: of each person who is learnt from.
     size: of the networks, "small" or "published". width, critic_width: channels of their first layers.
     patch: side in voxels. The published code has 128 x 128 x 64.
     spacing_mm: of the voxels. scale: of SUV, "asinh" or "minmax" (published).
@@ -57,6 +57,7 @@ class Settings:
     people: int = 40
     validation_people: int = 4
     people_seed: int = 2001
+    lesions: int = 4
     size: str = SMALL
     width: int = 16
     critic_width: int = 16
@@ -94,7 +95,9 @@ class CycleganTraining(System):
         super().__init__()
         self.settings = settings
         folder, spacing = Path(settings.volumes), settings.spacing_mm
-        learnt = Recipe(settings.people, settings.people_seed, settings.centres, False, spacing, settings.real)
+        learnt = Recipe(
+            settings.people, settings.people_seed, settings.centres, False, spacing, settings.real, settings.lesions
+        )
         held_out = Recipe(
             max(2, settings.validation_people), settings.people_seed + 1001, settings.centres, True, spacing
         )

@@ -97,6 +97,7 @@ def models(tmp_path_factory):
         (Modality.CT, "critic", "grad-cam", ""),
         (Modality.PET, "critic", "smoothgrad", "B"),
         (Modality.PET, "critic", "grad-cam", "B"),
+        (Modality.PET, "critic", "guided-backpropagation", "B"),
     ],
     ids=lambda value: str(value),
 )

@@ -1,5 +1,8 @@
 """Each way to a map finds the place that a network looks at, hears of its weights, and keeps its paper's promise."""
 
+import dataclasses
+import warnings
+
 import numpy as np
 import pytest
 
@@ -163,8 +166,31 @@ def test_the_same_seed_gives_the_same_map_and_leaves_torch_alone():
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+def test_guided_backpropagation_is_that_of_captum_where_all_are_plain():
+    from captum.attr import GuidedBackprop
+
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 3))
+    asked = decision(network, network[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that hooks are set
+        theirs = GuidedBackprop(nn.Sequential(network, nn.Flatten())).attribute(asked.image, target=0)
+    asked = dataclasses.replace(asked, score=lambda output: output.flatten(1)[:, 0])
+    assert torch.allclose(guided_backpropagation(asked), theirs.abs(), atol=1e-6)
+
+
+def test_guided_backpropagation_lets_nothing_negative_through_a_leaky_relu():
+    layer = nn.Conv2d(1, 1, 1)
+    nn.init.ones_(layer.weight)
+    network = nn.Sequential(layer, nn.LeakyReLU(0.2))
+    asked = decision(network, layer)
+    assert guided_backpropagation(asked).max() > 0
+    against = dataclasses.replace(asked, score=lambda output: -mean_output(output))
+    assert guided_backpropagation(against).abs().max() == 0
+    assert all(not module._backward_hooks for module in network)
+
+
 def test_guided_backpropagation_asks_for_relus():
-    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.LeakyReLU(0.2))
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh())
     with pytest.raises(InputError, match="ReLU"):
         guided_backpropagation(decision(network, network[0]))
 

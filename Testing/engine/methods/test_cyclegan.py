@@ -22,7 +22,7 @@ from HarmonizeExtension.evaluation.uniformity import liver_noise  # noqa: E402
 from HarmonizeExtension.files.models import ModelCard, save_model  # noqa: E402
 from HarmonizeExtension.methods.cyclegan import network as networks  # noqa: E402
 from HarmonizeExtension.methods.cyclegan.harmonizer import Cyclegan  # noqa: E402
-from HarmonizeExtension.methods.cyclegan.samples import Recipe, Volumes  # noqa: E402
+from HarmonizeExtension.methods.cyclegan.samples import Recipe, Volumes, draw_volumes  # noqa: E402
 from HarmonizeExtension.methods.cyclegan.suv_scale import FIXED, MINMAX, SuvScale  # noqa: E402
 from HarmonizeExtension.methods.cyclegan.training import (  # noqa: E402
     CycleganTraining,
@@ -294,6 +294,18 @@ def test_settings_that_make_no_sense_are_refused():
         Recipe(4, 1, ("BUD",), False)
     with pytest.raises(InputError, match="no simulated centre"):
         Recipe(4, 1, ("BUD", "Vienna"), False)
+    with pytest.raises(InputError, match="lesions from 0 on"):
+        Recipe(4, 1, CENTRES, False, lesions=-1)
+
+
+@pytest.mark.slow
+def test_people_with_more_lesions_can_be_drawn(tmp_path):
+    hot = []
+    for lesions in (0, 20):
+        recipe = Recipe(2, 1, CENTRES, False, spacing_mm=6.0, lesions=lesions)
+        volumes = draw_volumes(tmp_path / str(lesions), recipe)
+        hot.append([int((volumes.volume(n, CENTRES[n]) > 2.5).sum()) for n in range(2)])
+    assert all(many > few for few, many in zip(*hot, strict=True))
 
 
 def test_patches_lie_in_the_body_and_pairs_at_the_same_place(tmp_path):

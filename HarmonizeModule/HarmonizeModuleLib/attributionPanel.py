@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
-from HarmonizeExtension.errors import Cancelled, ModelError
+from HarmonizeExtension.errors import ModelError
 from HarmonizeExtension.explain import catalogue
 from HarmonizeExtension.explain.feature_change import feature_names
 from HarmonizeExtension.radiomics.settings import Settings
@@ -17,8 +16,8 @@ from HarmonizeExtension.scan import Modality
 
 from . import attributionRun, scene
 from .attributionRun import AttributionRun
+from .runFollower import RunFollower
 
-_LOOK_MILLISECONDS = 100  # between two looks at the process
 _LIKELIEST = _("the likeliest")  # of the scanners that the classifier knows
 
 
@@ -32,13 +31,15 @@ class AttributionPanel:
         self.ui, self._start = ui, start
         self._parameterNode = None
         self._modality: Modality | None = None
-        self._run: AttributionRun | None = None
-        self._outcome = ""
+        self._follower = RunFollower(
+            ui.attributionProgressBar,
+            ui.attributionProgressLabel,
+            failed=_("The map was not computed."),
+            stopped=_("Stopped; nothing was written."),
+            ended=self._onEnded,
+            changed=self._onRunning,
+        )
         self._filling = False
-        self._timer = qt.QTimer()
-        # Started anew after each look: a message box that a look opens must not be looked past.
-        self._timer.setSingleShot(True)
-        self._timer.connect("timeout()", self._look)
         for question in catalogue.QUESTIONS:
             ui.attributionQuestionCombo.addItem(_(question.title), question.name)
         for name in ("Question", "Structure", "Feature", "Site", "Method"):
@@ -48,14 +49,14 @@ class AttributionPanel:
         ui.attributionThresholdSlider.connect("valueChanged(double)", self._onThreshold)
         ui.attributionRunButton.connect("clicked(bool)", self._onRun)
         ui.attributionSection.connect("contentsCollapsed(bool)", lambda collapsed: self.refresh(self._modality))
-        self._setRunning(False)
+        self._onRunning(False)
 
     def setParameterNode(self, parameterNode) -> None:
         """The parameter node to show; None when the scene closes, which stops the run."""
         self._parameterNode = parameterNode
         if parameterNode is None:
             self.stop()
-            self._outcome = ""
+            self._follower.outcome = ""
 
     def refresh(self, modality: Modality | None) -> None:
         """Show what the parameter node says; modality: of the scan to harmonize."""
@@ -91,22 +92,20 @@ class AttributionPanel:
         if found is not None:
             ui.attributionThresholdSlider.value = 100 * attributionRun.threshold(found)
         self._filling = False
-        if self._run is None:
+        if self._follower.run is None:
             reason = self._whyNot()
             ui.attributionRunButton.enabled = not reason
             ui.attributionRunButton.toolTip = reason or _("Compute the map in a process of its own, and check it")
             # A map that comes with the scene says what it is worth as well.
-            self._say(self._outcome or (found.GetDescription() if found is not None else ""))
+            self._follower.say(self._follower.outcome or (found.GetDescription() if found is not None else ""))
 
     def stop(self) -> None:
         """Stop the run, where there is one."""
-        if self._run is not None:
-            self._run.stop()
+        self._follower.stop()
 
     def cleanup(self) -> None:
         """The panel goes: the process stops at its next step by itself."""
-        self.stop()
-        self._timer.stop()
+        self._follower.cleanup()
 
     # ---------------------------------------------------------------- choices
 
@@ -188,63 +187,28 @@ class AttributionPanel:
 
     def _onRun(self, checked=None) -> None:
         """Start; while it runs the same button stops."""
-        if self._run is not None:
-            self._run.stop()
+        if self._follower.run is not None:
             self.ui.attributionRunButton.enabled = False
-            return
-        self._outcome = ""
-        with slicer.util.tryWithErrorDisplay(_("The map was not computed.")):
-            self._run = self._start(self._options())
-        if self._run is not None:
-            self._setRunning(True)
-            self._timer.start(0)
+            self._follower.stop(_("Stopping; nothing will be written"))
+        else:
+            self._follower.start(lambda: self._start(self._options()), _("The map was not computed."))
 
-    def _look(self) -> None:
-        """Look at the run, and show the map when it has ended."""
-        goesOn = False
-        try:
-            with slicer.util.tryWithErrorDisplay(_("The map was not computed.")):
-                goesOn = self._step()
-        finally:
-            if goesOn:
-                self._timer.start(_LOOK_MILLISECONDS)
-            else:
-                self._run.stop()  # where something unforeseen was raised; else it has ended
-                self._run = None
-                self._setRunning(False)
-                self.refresh(self._modality)
-
-    def _step(self) -> bool:
-        """Whether the run goes on."""
-        if self._run.step():
-            fraction, text = self._run.progress
-            self.ui.attributionProgressBar.value = int(100 * fraction)
-            self._say(text)
-            return True
-        try:
-            volume, self._outcome = self._run.result()
-        except Cancelled:
-            self._outcome = _("Stopped; nothing was written.")
-            return False
+    def _onEnded(self, run: AttributionRun) -> str:
+        """The map comes over its scan."""
+        volume, worth = run.result()
         scan = volume.GetNodeReference(scene.SOURCE_REFERENCE)
         attributionRun.show(scan, volume, self._parameterNode.segmentation if self._parameterNode else None)
-        return False
+        return worth
 
-    def _setRunning(self, running: bool) -> None:
+    def _onRunning(self, running: bool) -> None:
         ui = self.ui
         for name in ("QuestionCombo", "StructureCombo", "FeatureCombo", "ModelEdit", "SiteCombo", "MethodCombo"):
             getattr(ui, f"attribution{name}").enabled = not running
-        ui.attributionProgressBar.setVisible(running)
-        ui.attributionProgressBar.value = 0
         ui.attributionRunButton.text = _("Stop") if running else _("Show where")
         if running:
             ui.attributionRunButton.toolTip = _("Stop; nothing is written")
             ui.attributionRunButton.enabled = True
-        self._say(_("Starting") if running else self._outcome)
-
-    def _say(self, text: str) -> None:
-        self.ui.attributionProgressLabel.text = text
-        self.ui.attributionProgressLabel.setVisible(bool(text))
+        self.refresh(self._modality)
 
 
 def _fill(combo, texts, current: str) -> None:

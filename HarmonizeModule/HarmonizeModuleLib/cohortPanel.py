@@ -13,17 +13,18 @@ from slicer.util import VTKObservationMixin
 
 from HarmonizeExtension.case import REPORT
 from HarmonizeExtension.cohort_report import check_covariates
-from HarmonizeExtension.errors import Cancelled, InputError
+from HarmonizeExtension.errors import InputError
 from HarmonizeExtension.files.manifest import Manifest
 from HarmonizeExtension.scan import Modality
 
 from . import cohortFiles, cohortResults, display, sceneScans
 from .cohortRun import CohortRun
 from .inputsPanel import ROW_HEIGHT
+from .runFollower import RunFollower
 
 NAME_COLUMN, SEGMENTATION_COLUMN, SITE_COLUMN, VERDICT_COLUMN = range(4)
 ROWS_SHOWN = 10  # beyond that many the table scrolls
-_LOOK_MILLISECONDS = 100  # between two looks at the process
+_STOPPED = _("Stopped; what is done is kept, and Run continues.")
 
 
 class CohortPanel(VTKObservationMixin):
@@ -38,14 +39,17 @@ class CohortPanel(VTKObservationMixin):
         self._parameterNode = None
         self._modality: Modality | None = None
         self._missing = ""
-        self._run: CohortRun | None = None
+        self._follower = RunFollower(
+            ui.cohortProgressBar,
+            ui.cohortProgressLabel,
+            failed=_("The cohort was not harmonized."),
+            stopped=_STOPPED,
+            ended=self._onEnded,
+            changed=self._onRunning,
+        )
         self._wanted = True  # whether the results shall still come into the scene
         self._manifest: tuple[tuple, Manifest | InputError] | None = None
         self._filling = False
-        self._timer = qt.QTimer()
-        # Started anew after each look: a message box that a look opens must not be looked past.
-        self._timer.setSingleShot(True)
-        self._timer.connect("timeout()", self._look)
         # A node comes bare into the scene, and many often come at once: look when all is said of them.
         self._nodesTimer = qt.QTimer()
         self._nodesTimer.setSingleShot(True)
@@ -67,7 +71,7 @@ class CohortPanel(VTKObservationMixin):
         ui.cohortRunButton.connect("clicked(bool)", self._onRun)
         ui.cohortReportButton.connect("clicked(bool)", self._onReport)
         ui.cohortShowCombo.connect("activated(int)", self._onShow)
-        self._setRunning(False)
+        self._onRunning(False)
 
     def setParameterNode(self, parameterNode) -> None:
         """The parameter node to show; None when the scene closes, which stops the run."""
@@ -100,21 +104,20 @@ class CohortPanel(VTKObservationMixin):
         self._showTable()
         self._showResult()
         self._filling = False
-        if self._run is None:
+        if self._follower.run is None:
             reason = self._whyNot()
             ui.cohortRunButton.enabled = not reason
             ui.cohortRunButton.toolTip = reason or _("Harmonize, check and measure every scan, and evaluate them all")
 
     def stop(self) -> None:
         """Stop the run, where there is one; what is done is kept in its folder, and nothing comes into the scene."""
-        if self._run is not None:
-            self._wanted = False
-            self._run.stop()
+        self._wanted = False
+        self._follower.stop()
 
     def cleanup(self) -> None:
         """The panel goes: the process ends by itself, as nobody holds the other end of its input."""
-        self.stop()
-        self._timer.stop()
+        self._wanted = False
+        self._follower.cleanup()
         self._nodesTimer.stop()
         self.removeObservers()
 
@@ -184,7 +187,7 @@ class CohortPanel(VTKObservationMixin):
         self._nodesTimer.start(0)
 
     def _onNodesSettled(self) -> None:
-        if not slicer.mrmlScene.IsBatchProcessing() and self._run is None:
+        if not slicer.mrmlScene.IsBatchProcessing() and self._follower.run is None:
             self.refresh(self._modality, self._missing)
 
     def _onCollapsed(self, collapsed) -> None:
@@ -285,52 +288,22 @@ class CohortPanel(VTKObservationMixin):
 
     def _onRun(self, checked=None) -> None:
         """Run; while it runs the same button stops."""
-        if self._run is not None:
-            self._run.stop()
+        if self._follower.run is not None:
             self.ui.cohortRunButton.enabled = False
-            self._say(_("Stopping; what is done is kept"))
-            return
-        with slicer.util.tryWithErrorDisplay(_("The cohort was not harmonized.")):
-            self._run, self._wanted = self._start(), True
-        if self._run is not None:
-            self._setRunning(True)
-            self._timer.start(0)
+            self._follower.stop(_("Stopping; what is done is kept"))
+        else:
+            self._wanted = True
+            self._follower.start(self._start, _("The cohort was not harmonized."))
 
-    def _look(self) -> None:
-        """Let the run make a step, and bring what came of it into the scene when it has ended."""
-        goesOn, outcome = False, ""
-        try:
-            with slicer.util.tryWithErrorDisplay(_("The cohort was not harmonized.")):
-                goesOn, outcome = self._step()
-        finally:
-            if goesOn:
-                self._timer.start(_LOOK_MILLISECONDS)
-            else:
-                self._run.stop()  # where something unforeseen was raised; else it has ended
-                self._run = None
-                self._setRunning(False)
-                self._say(outcome)
-                self.refresh(self._modality, self._missing)
-
-    def _step(self) -> tuple[bool, str]:
-        """Whether the run goes on, and else its outcome in words."""
-        stopped = _("Stopped; what is done is kept, and Run continues.")
-        try:
-            if self._run.step():
-                fraction, text = self._run.progress
-                self.ui.cohortProgressBar.value = int(100 * fraction)
-                if self.ui.cohortRunButton.enabled:  # else it is being stopped
-                    self._say(text)
-                return True, ""
-            if not self._wanted:
-                return False, stopped
-            result = self._run.result()
-        except Cancelled:
-            return False, stopped
+    def _onEnded(self, run: CohortRun) -> str:
+        """The results come into the scene, unless the scene has been closed meanwhile."""
+        if not self._wanted:
+            return _STOPPED
+        result = run.result()
         self._show((*result.charts, result.casesTable)[0])
-        return False, _("Done; the report and all files are in the output folder.")
+        return _("Done; the report and all files are in the output folder.")
 
-    def _setRunning(self, running: bool) -> None:
+    def _onRunning(self, running: bool) -> None:
         ui = self.ui
         for widget in (
             ui.cohortSourceCombo, ui.cohortManifestEdit, ui.cohortTable, ui.cohortKeepEdit, ui.cohortFolderEdit,
@@ -340,13 +313,7 @@ class CohortPanel(VTKObservationMixin):
         ui.cohortRunButton.text = _("Stop") if running else _("Run cohort")
         ui.cohortRunButton.toolTip = _("Stop; what is done is kept, and the next run continues")
         ui.cohortRunButton.enabled = running
-        ui.cohortProgressBar.setVisible(running)
-        ui.cohortProgressBar.value = 0
-        self._say("")
-
-    def _say(self, text: str) -> None:
-        self.ui.cohortProgressLabel.text = text
-        self.ui.cohortProgressLabel.setVisible(bool(text))
+        self.refresh(self._modality, self._missing)
 
     # ---------------------------------------------------------------- the results
 

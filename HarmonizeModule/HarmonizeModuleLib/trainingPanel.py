@@ -10,7 +10,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from HarmonizeExtension.errors import Cancelled, InputError, ModelError
+from HarmonizeExtension.errors import InputError, ModelError
 from HarmonizeExtension.files.models import CARD, load_model
 from HarmonizeExtension.files.writing import output_folder
 from HarmonizeExtension.methods import catalogue
@@ -18,9 +18,9 @@ from HarmonizeExtension.scan import Modality, TargetKind
 from HarmonizeExtension.training.start import CHECKPOINT, CURVES, MODEL, SYSTEMS, VALIDATION, write_sample
 
 from . import display, trainingCurves
+from .runFollower import RunFollower
 from .trainingRun import TrainingRun
 
-_LOOK_MILLISECONDS = 100  # between two looks at the process
 _CURVES_SECONDS = 2.0  # between two looks at its curves
 
 
@@ -40,14 +40,18 @@ class TrainingPanel:
         self.ui, self._start = ui, start
         self._parameterNode = None
         self._modality: Modality | None = None
-        self._run: TrainingRun | None = None
+        self._follower = RunFollower(
+            ui.trainingProgressBar,
+            ui.trainingProgressLabel,
+            failed=_("The network was not trained."),
+            stopped=_("Stopped; Continue goes on from there."),
+            ended=self._onEnded,
+            changed=self._onRunning,
+            looked=self._onLooked,
+        )
         self._curvesSeen = 0.0
         self._model: tuple[tuple, tuple[str, ...] | None] | None = None
         self._filling = False
-        self._timer = qt.QTimer()
-        # Started anew after each look: a message box that a look opens must not be looked past.
-        self._timer.setSingleShot(True)
-        self._timer.connect("timeout()", self._look)
         for system in trainable():
             ui.trainingSystemCombo.addItem(catalogue.method(system).card.title, system)
         ui.trainingSystemCombo.connect("currentIndexChanged(int)", self._onSystem)
@@ -59,8 +63,7 @@ class TrainingPanel:
         ui.trainingValidationButton.connect("clicked(bool)", lambda checked: self._onCurves(VALIDATION))
         ui.trainingUseButton.connect("clicked(bool)", self._onUse)
         ui.trainingSection.connect("contentsCollapsed(bool)", lambda collapsed: self.refresh(self._modality))
-        self._setRunning(False)
-        self._say("")
+        self._onRunning(False)
 
     def setParameterNode(self, parameterNode) -> None:
         """The parameter node to show; None when the scene closes, which stops the run."""
@@ -86,13 +89,11 @@ class TrainingPanel:
 
     def stop(self) -> None:
         """Stop the run, where there is one; it writes a checkpoint and can be continued."""
-        if self._run is not None:
-            self._run.stop()
+        self._follower.stop()
 
     def cleanup(self) -> None:
         """The panel goes: the process stops at its next report by itself."""
-        self.stop()
-        self._timer.stop()
+        self._follower.cleanup()
 
     # ---------------------------------------------------------------- choices
 
@@ -149,75 +150,43 @@ class TrainingPanel:
 
     def _onRun(self, checked=None) -> None:
         """Start or continue; while it runs the same button stops."""
-        if self._run is not None:
-            self._run.stop()
+        if self._follower.run is not None:
             self.ui.trainingRunButton.enabled = False
-            self._say(_("Stopping at the next report, with a checkpoint"))
-            return
-        with slicer.util.tryWithErrorDisplay(_("The training was not started.")):
-            self._run = self._start(self._parameterNode.trainingSystem, self._configWritten(), self._folder())
-            display.showChart(trainingCurves.chartOf(self._folder() / CURVES))
-        if self._run is not None:
-            self._setRunning(True)
-            self.refresh(self._modality)
-            self._timer.start(0)
+            self._follower.stop(_("Stopping at the next report, with a checkpoint"))
+        else:
+            self._follower.start(self._begin, _("The training was not started."))
+            if self._follower.run is not None:
+                self._onCurves(CURVES)
 
-    def _look(self) -> None:
-        """Look at the run and its curves, and say what came of it when it has ended."""
-        goesOn, outcome = False, ""
-        try:
-            with slicer.util.tryWithErrorDisplay(_("The network was not trained.")):
-                goesOn, outcome = self._step()
-        finally:
-            if goesOn:
-                self._timer.start(_LOOK_MILLISECONDS)
-            else:
-                self._run.stop()  # where something unforeseen was raised; else it has ended
-                self._run = None
-                self._setRunning(False)
-                self._say(outcome)
-                self.refresh(self._modality)
+    def _begin(self) -> TrainingRun:
+        return self._start(self._parameterNode.trainingSystem, self._configWritten(), self._folder())
 
-    def _step(self) -> tuple[bool, str]:
-        """Whether the run goes on, and else its outcome in words."""
-        running = self._run.step()
-        if not running or time.monotonic() - self._curvesSeen > _CURVES_SECONDS:
+    def _onLooked(self, run: TrainingRun) -> None:
+        if time.monotonic() - self._curvesSeen > _CURVES_SECONDS:
             self._curvesSeen = time.monotonic()
-            trainingCurves.refresh(self._run.folder)
-        if running:
-            fraction, text = self._run.progress
-            self.ui.trainingProgressBar.value = int(100 * fraction)
-            if self.ui.trainingRunButton.enabled:  # else it is being stopped
-                self._say(text)
-            return True, ""
-        try:
-            answer = self._run.result()
-        except Cancelled:
-            return False, _("Stopped; Continue goes on from there.")
+            trainingCurves.refresh(run.folder)
+
+    def _onEnded(self, run: TrainingRun) -> str:
+        trainingCurves.refresh(run.folder)
+        answer = run.result()
         texts = {
             "stopped": _("Stopped after step {step}; Continue goes on from there."),
             "no better": _("Done: no better since step {best}. The model is in the output folder."),
             "finished": _("Done after {step} steps. The model is in the output folder."),
         }
-        return False, texts[answer["ended"]].format(step=answer["step"], best=answer["best_step"])
+        return texts[answer["ended"]].format(step=answer["step"], best=answer["best_step"])
 
-    def _setRunning(self, running: bool) -> None:
+    def _onRunning(self, running: bool) -> None:
         ui = self.ui
         for widget in (
             ui.trainingSystemCombo, ui.trainingFolderEdit, ui.trainingConfigEdit, ui.trainingEditButton
         ):  # fmt: skip
             widget.enabled = not running
-        ui.trainingProgressBar.setVisible(running)
-        ui.trainingProgressBar.value = 0
         if running:
             ui.trainingRunButton.text = _("Stop")
             ui.trainingRunButton.toolTip = _("Stop at the next report; a checkpoint is written, and Continue goes on")
             ui.trainingRunButton.enabled = True
-            self._say(_("Starting"))
-
-    def _say(self, text: str) -> None:
-        self.ui.trainingProgressLabel.text = text
-        self.ui.trainingProgressLabel.setVisible(bool(text))
+        self.refresh(self._modality)
 
     # ---------------------------------------------------------------- what lies in the folder
 
@@ -226,7 +195,7 @@ class TrainingPanel:
         ui, p = self.ui, self._parameterNode
         known = self._folder() if p.trainingFolder else None
         reason = self._whyNot()
-        if self._run is None:
+        if self._follower.run is None:
             begun = known is not None and (known / CHECKPOINT).is_file()
             ui.trainingRunButton.text = _("Continue training") if begun else _("Start training")
             ui.trainingRunButton.enabled = not reason
@@ -235,10 +204,10 @@ class TrainingPanel:
                 if begun
                 else _("Train in a process of its own; it can be stopped and continued")
             )
-        ui.trainingEditButton.enabled = self._run is None and not reason
+        ui.trainingEditButton.enabled = self._follower.run is None and not reason
         for button, name in ((ui.trainingLossesButton, CURVES), (ui.trainingValidationButton, VALIDATION)):
-            button.enabled = known is not None and (self._run is not None or (known / name).is_file())
-        sites = self._sites(known / MODEL, p.trainingSystem) if known and self._run is None else None
+            button.enabled = known is not None and (self._follower.run is not None or (known / name).is_file())
+        sites = self._sites(known / MODEL, p.trainingSystem) if known and self._follower.run is None else None
         for widget in (ui.trainingModelLabel, ui.trainingSiteCombo, ui.trainingUseButton):
             widget.setVisible(sites is not None)
         ui.trainingSiteCombo.setVisible(bool(sites))

@@ -162,7 +162,7 @@ def test_it_can_be_stopped_and_leaves_nothing(attribution, what):
     panel, ui = attribution, attribution.ui
     choose(ui.attributionFeatureCombo, CONTRAST)
     ui.attributionRunButton.click()
-    run = panel.widget.attribution._run
+    run = panel.widget.attribution._follower.run
     process, folder = run._process._process, Path(run._folder.name)
     wait(panel, lambda: run.progress[0] > 0)
     if what == "button":

@@ -73,7 +73,7 @@ def chart(name):
 
 
 def process(panel):
-    return panel.widget.training._run._process._process
+    return panel.widget.training._follower.run._process._process
 
 
 def ended(process, seconds=120):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 GAIN_SD, BIAS_SD = 0.7, 0.4
+DETAIL_GAIN = 16.0
 PIXEL_MM = 0.7  # a chest's; there the last entry of the code is 0
 
 
@@ -79,11 +80,20 @@ def relu_convolution(channels_in: int, channels_out: int) -> nn.Conv2d:
     return layer
 
 
+def detail(images: Tensor) -> Tensor:
+    """What images have beyond the mean over 5 pixels to the side, `DETAIL_GAIN` times.
+
+    Kernels differ in it, by a hundredth of what tissues differ by.
+    """
+    return DETAIL_GAIN * (images - functional.avg_pool2d(images, 5, 1, 2, count_include_pad=False))
+
+
 class PatchJudge(nn.Module):
     """Is the image one of the wanted kernel? Logits (batch, 1, y, x), one for each patch, high for yes.
 
     Four convolutions of stride 2, the first two without normalisation, and two of stride 1. images: how many slices of
     one channel it sees side by side: 2 for the source and the image in question (conditional), 1 for that one alone.
+    It is shown their `detail` too; without it it learnt nothing in 2,500 steps.
     Source: Isola et al., CVPR 2017, section 6.1.2, one stride more as for slices of 512 pixels.
     """
 
@@ -93,7 +103,7 @@ class PatchJudge(nn.Module):
         layers: list[nn.Module] = []
         for level, channels in enumerate(wide):
             stride = 2 if level < 4 else 1
-            layers.append(nn.Conv2d(wide[level - 1] if level else images + kernels + 1, channels, 4, stride, 1))
+            layers.append(nn.Conv2d(wide[level - 1] if level else 2 * images + kernels + 1, channels, 4, stride, 1))
             if level > 1:
                 layers.append(nn.BatchNorm2d(channels))
             layers.append(nn.LeakyReLU(0.2))
@@ -106,4 +116,4 @@ class PatchJudge(nn.Module):
 
     def forward(self, images: Tensor, code: Tensor) -> Tensor:
         planes = code[:, :, None, None].expand(-1, -1, *images.shape[-2:])
-        return self.last(self.features(torch.cat([images, planes], dim=1)))
+        return self.last(self.features(torch.cat([images, detail(images), planes], dim=1)))

@@ -52,7 +52,8 @@ class KernelSettings:
         from 0, to keep the others for a test. pair_share: of the samples that come from them.
     pair_source, pair_licence: whom to name, and on what terms, in the model's card.
     start: folder of a model of the same system and width to begin from; what it knows of a kernel is taken over.
-    width: channels of the first stage. learning_rate: of Adam; held for the first half, then led to zero.
+    width: channels of the first stage. learning_rate, judge_rate: of Adam, for generator and judges; held for the first
+        half, then led to zero.
     l1: weight of the absolute error. adversarial: weight of the judges' opinion.
     crop: side in pixels of the random squares that are learnt from.
     lowest_hu, highest_hu: the range that is harmonized; beyond it the scan passes through.
@@ -72,6 +73,7 @@ class KernelSettings:
     start: str = ""
     width: int = 16
     learning_rate: float = 2e-4
+    judge_rate: float = 2e-4
     l1: float = 100.0
     adversarial: float = 1.0
     crop: int = 128

@@ -75,9 +75,10 @@ class PairedCTTraining(KernelTranslation):
         self.to(memory_format=torch.channels_last)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        parts = {"generator": self.generator} | ({"judges": self.judges} if len(self.judges) else {})
-        rate = self.settings.learning_rate
-        return {name: torch.optim.Adam(part.parameters(), rate, (0.5, 0.999)) for name, part in parts.items()}
+        parts = {"generator": (self.generator, self.settings.learning_rate)}
+        if len(self.judges):
+            parts["judges"] = self.judges, self.settings.judge_rate
+        return {name: torch.optim.Adam(p.parameters(), rate, (0.5, 0.999)) for name, (p, rate) in parts.items()}
 
     def forward(self, phase: str, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         settings, code = self.settings, batch["code"]

@@ -67,11 +67,13 @@ class RadiomicGANTraining(KernelTranslation):
         self.to(memory_format=torch.channels_last)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        parts = (
+            ("generator", self.generator, self.settings.learning_rate),
+            ("judge", self.judge, self.settings.judge_rate),
+        )
         return {
-            name: torch.optim.Adam(
-                [p for p in part.parameters() if p.requires_grad], self.settings.learning_rate, (0.5, 0.999)
-            )
-            for name, part in (("generator", self.generator), ("judge", self.judge))
+            name: torch.optim.Adam([p for p in part.parameters() if p.requires_grad], rate, (0.5, 0.999))
+            for name, part, rate in parts
         }
 
     def batch(self, size: int, rng: np.random.Generator) -> dict[str, Tensor]:

@@ -20,6 +20,8 @@ class RadiomicGAN(KernelTranslation):
     site: the kernel to harmonize to, one of the model's. model: its folder; nothing for the one that ships.
     """
 
+    shipped: ClassVar[str] = "radiomicgan-ct"
+
     card: ClassVar[MethodCard] = MethodCard(
         name="radiomicgan",
         title="RadiomicGAN",

@@ -4,19 +4,23 @@ import dataclasses
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 torch = pytest.importorskip("torch")
 safetensors_torch = pytest.importorskip("safetensors.torch")
 
 from Testing.engine.training.kernel_stacks import blurred, write_stacks  # noqa: E402
 
+from HarmonizeExtension import guard  # noqa: E402
 from HarmonizeExtension.errors import InputError, ModelError  # noqa: E402
 from HarmonizeExtension.methods.radiomicgan.harmonizer import RadiomicGAN  # noqa: E402
 from HarmonizeExtension.methods.radiomicgan.network import VGG_GROUPS, Encoder, Generator, Translator  # noqa: E402
 from HarmonizeExtension.methods.radiomicgan.training import RadiomicGANTraining, Settings  # noqa: E402
 from HarmonizeExtension.networks.blocks import parameter_count  # noqa: E402
 from HarmonizeExtension.networks.kernel_blocks import PatchJudge, kernel_code  # noqa: E402
+from HarmonizeExtension.scan import Modality, Scan  # noqa: E402
 from HarmonizeExtension.training import checkpoint  # noqa: E402
+from HarmonizeExtension.training.kernel_pairs import KernelRecipe, draw_case  # noqa: E402
 from HarmonizeExtension.training.loop import Schedule, train  # noqa: E402
 
 
@@ -189,3 +193,23 @@ def test_weights_of_something_else_are_refused():
 def test_settings_that_make_no_sense_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         dataclasses.replace(Settings(slices="x"), **changes)
+
+
+@pytest.mark.slow
+def test_the_model_that_ships_comes_near_each_of_its_kernels_and_the_guard_lets_it_pass():
+    recipe = KernelRecipe(1, 0, slices=4, size=192, spacing_mm=(0.8, 0.8), kinds=("abdomen",))
+    arrays, spacing_mm = draw_case(recipe, np.random.SeedSequence([1, 2, 3]), 0)  # no training draws from three words
+    scans = {}
+    for name, array in zip(recipe.kernel_names, arrays.astype(np.float32), strict=True):
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing((spacing_mm, spacing_mm, recipe.slice_mm))
+        scans[name] = Scan(image, Modality.CT, units="HU", name=name)
+    kernels = RadiomicGAN.sites()
+    assert len(kernels) >= 2
+    for target in kernels:
+        method, truth = RadiomicGAN.for_target(target), scans[target].array
+        for source in (name for name in scans if name != target):
+            after = method.apply(scans[source])
+            far, near = (np.abs(scan.array - truth)[truth > -500].mean() for scan in (scans[source], after))
+            assert near < 0.8 * far, (source, target)
+            assert guard.inspect(scans[source], after).status is guard.Status.PASS

@@ -206,15 +206,18 @@ def test_a_dask_cluster_that_loses_a_worker_writes_the_same_bytes(study, whole, 
 
 
 def test_ctrl_c_keeps_what_is_done(study, whole, tmp_path):
-    out = tmp_path / "out"
-    process = subprocess.Popen(
-        command(*words(study, out)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    while finished(out) < 2:
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    for attempt in range(3):
+        out = tmp_path / f"out{attempt}"
+        process = subprocess.Popen(
+            command(*words(study, out)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        while finished(out) < 2:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        if finished(out) < PEOPLE:  # else the machine was so busy that it came too late to matter
+            break
     assert process.returncode == 130
     assert "interrupted" in errors
     kept = finished(out)

@@ -12,6 +12,7 @@ from .options import BAD_INPUT, DONE, MODALITIES, REFUSED, add_recipe, command, 
 SIMULATED = {
     "people": "people",
     "spacing": "spacing_mm",
+    "slice": "slice_mm",
     "models": "models",
     "processes": "processes",
     "settings": "settings",
@@ -66,6 +67,7 @@ def add_to(commands) -> None:
     simulated = evaluate.add_argument_group("benchmarks: methods and models against the truth, on simulated people")
     simulated.add_argument("--people", type=int, metavar="N", help="how many, none of whom a model has learnt from")
     simulated.add_argument("--spacing", type=float, metavar="MM", help="of the voxels (mri-benchmark); 1 mm by default")
+    simulated.add_argument("--slice", type=int, metavar="MM", help="how thick slices are (ct-benchmark); 1 by default")
     simulated.add_argument("--models", metavar="DIR", help="folder of model folders; by default those that ship")
     simulated.add_argument("--processes", type=int, metavar="N", help="people at once on this machine")
     simulated.add_argument("--settings", metavar="NAME|FILE", help="radiomics settings (ct-benchmark); ct by default")

@@ -93,27 +93,27 @@ def usable(arm: Arm, case: Case, target: str) -> bool:
     return bool(case.kernels) or arm.name != TOLD_FILTER
 
 
-def simulated_case(seed: int, number: int) -> Case:
-    """A case of the benchmark; the same numbers give the same voxels."""
+def simulated_case(seed: int, number: int, slice_mm: int = 1) -> Case:
+    """A case of the benchmark; the same numbers give the same voxels. slice_mm: how thick its slices are."""
     kind = KINDS[number % len(KINDS)]
-    scans = _scans(seed, number, SEEN, kind, SLICES)
+    scans = _scans(seed, number, SEEN, kind, SLICES, slice_mm)
     kernels = {name: kernel.mtf for name, kernel in KERNELS.items()}
-    return Case(f"{kind} {number + 1}", scans, references(seed, kind), kernels)
+    return Case(f"{kind} {number + 1}", scans, references(seed, kind, slice_mm), kernels)
 
 
 @functools.lru_cache(maxsize=len(KINDS))
-def references(seed: int, kind: str) -> dict[str, Scan]:
+def references(seed: int, kind: str, slice_mm: int = 1) -> dict[str, Scan]:
     """Another case of the same kind, by kernel, that methods may learn from."""
-    return _scans(seed, KINDS.index(kind), REFERENCE, kind, REFERENCE_SLICES)
+    return _scans(seed, KINDS.index(kind), REFERENCE, kind, REFERENCE_SLICES, slice_mm)
 
 
-def _scans(seed: int, number: int, word: int, kind: str, slices: int) -> dict[str, Scan]:
-    recipe = KernelRecipe(1, seed, slices=slices, kinds=(kind,))
+def _scans(seed: int, number: int, word: int, kind: str, slices: int, slice_mm: int) -> dict[str, Scan]:
+    recipe = KernelRecipe(1, seed, slices=slices, kinds=(kind,), thick=(slice_mm,))
     arrays, spacing_mm = draw_case(recipe, np.random.SeedSequence([seed, number, word]), 0)
     scans = {}
     for name, array in zip(recipe.kernel_names, arrays, strict=True):
         image = sitk.GetImageFromArray(array.astype(np.float32))
-        image.SetSpacing((spacing_mm, spacing_mm, recipe.slice_mm))
+        image.SetSpacing((spacing_mm, spacing_mm, recipe.slice_mm * slice_mm))
         scans[name] = Scan(image, Modality.CT, acquisition=Acquisition(kernel=name), units="HU", name=f"{kind}, {name}")
     return scans
 

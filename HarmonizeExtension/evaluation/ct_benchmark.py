@@ -108,6 +108,7 @@ def run(
     models: Path | str | None = None,
     processes: int = 1,
     seed: int = 0,
+    slice_mm: int = 1,
     pair: Sequence[str | Path] | None = None,
     settings: str | Path = "ct",
     progress: Progress = silent,
@@ -115,17 +116,18 @@ def run(
 ) -> ProtocolResult:
     """Run the benchmark with a number of simulated cases (chest, abdomen and phantom in turn), or on a real pair.
 
-    models: folder of model folders; those that ship where None. processes: cases at once.
+    models: folder of model folders; those that ship where None. processes: cases at once. slice_mm: how thick the
+        slices of simulated cases are, a whole number.
     pair: two files, reconstructions of one scan on one grid, each with its kernel behind a `#` where the file does not
         say it; their slices 0, 2, 4 and so on are measured. No case is simulated then.
     settings: name or path of radiomics settings ("ct_wavelet_log" for 1,395 features); voxels stay as they are.
     Raises InputError for numbers that make no sense and files that do not fit, ModelError for a damaged model,
     Cancelled.
     """
-    if people < LEAST_PEOPLE or processes < 1 or seed < 0:
+    if people < LEAST_PEOPLE or min(processes, slice_mm) < 1 or seed < 0:
         raise InputError(
-            f"{people} people, {processes} processes, seed {seed}: use at least {LEAST_PEOPLE} people, 1 process and a "
-            "seed of at least 0"
+            f"{people} people, {processes} processes, slices of {slice_mm} mm, seed {seed}: use at least "
+            f"{LEAST_PEOPLE} people, 1 process, 1 mm and a seed of at least 0"
         )
     measured = Settings.load(settings)
     without_shape = {name: wanted for name, wanted in measured.feature_classes.items() if name != "shape"}
@@ -135,8 +137,8 @@ def run(
         found = measure(real_case(pair), compared, measured, PAIR_CUBE_MM, PAIR_CUBES, progress, cancelled)
         title = "CT kernels, one real scan reconstructed twice, every second slice"
     else:
-        found = _simulated(people, compared, measured, processes, seed, progress, cancelled)
-        title = f"CT kernels, {people} simulated cases never trained on"
+        found = _simulated(people, compared, measured, processes, (seed, slice_mm), progress, cancelled)
+        title = f"CT kernels, {people} simulated cases never trained on, slices of {slice_mm} mm"
     tables, drawn = ct_tables.of(found, compared)
     notes = (*ct_tables.notes(real=pair is not None), *dict.fromkeys((*found.remarks, *found.failures)))
     return ProtocolResult(NAME, title, "protocol of Selim et al. 2021", tables, drawn, notes)
@@ -147,11 +149,12 @@ def _simulated(
     compared: Sequence[Arm],
     settings: Settings,
     processes: int,
-    seed: int,
+    drawn: tuple[int, int],
     progress: Progress,
     cancelled: CancelCheck,
 ) -> Findings:
-    tasks = {f"case {n + 1}": (seed, n, compared, settings) for n in range(people)}
+    """drawn: seed, and thickness of the slices in mm."""
+    tasks = {f"case {n + 1}": (n, drawn, compared, settings) for n in range(people)}
     found = Findings()
     for one in side_by_side(_measure_simulated, tasks, processes, Findings.given_up, progress, cancelled):
         found.add(one)
@@ -159,10 +162,16 @@ def _simulated(
 
 
 def _measure_simulated(
-    seed: int, number: int, compared: Sequence[Arm], settings: Settings, progress: Progress, cancelled: CancelCheck
+    number: int,
+    drawn: tuple[int, int],
+    compared: Sequence[Arm],
+    settings: Settings,
+    progress: Progress,
+    cancelled: CancelCheck,
 ) -> Findings:
     progress(0.0, "scanning")
-    return measure(simulated_case(seed, number), compared, settings, CUBE_MM, CUBES, progress, cancelled)
+    seed, slice_mm = drawn
+    return measure(simulated_case(seed, number, slice_mm), compared, settings, CUBE_MM, CUBES, progress, cancelled)
 
 
 def measure(

@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from ...errors import InputError, ModelError
 from ...networks.kernel_blocks import KernelConvolution, kernel_code, relu_convolution
+from .band_gains import BandGains
 
 # Convolutions of VGG-19's first four groups, by their numbers in torchvision's `features`.
 VGG_GROUPS = ((0, 2), (5, 7), (10, 12, 14, 16), (19, 21, 23, 25))
@@ -102,9 +103,12 @@ class Generator(nn.Module):
 
     y and x must be multiples of 8. Filters at the side of the encoder halve the channels of each group and pass them to
     the decoder, which convolves, doubles the size and takes the next finer ones along.
+
+    bands: of the slice's detail, whose gains are learnt beside (band_gains.py); the network as published has none.
+    zoom: as there.
     """
 
-    def __init__(self, kernels: int, width: int = VGG_WIDTH):
+    def __init__(self, kernels: int, width: int = VGG_WIDTH, bands: int = 0):
         super().__init__()
         self.encoder = Encoder(width)
         channels = [width * 2**level for level in range(len(VGG_GROUPS))]
@@ -114,26 +118,29 @@ class Generator(nn.Module):
         for skip in channels[-2::-1]:
             self.decoder.append(relu_convolution(wide, wide // 2))
             wide = wide // 2 + skip // 2
-        self.last = nn.Conv2d(wide, 1, 1)
+        self.last = nn.Conv2d(wide, 1 + bands, 1)
         with torch.no_grad():
             self.last.weight.mul_(0.1)  # begins close to no change
             self.last.bias.zero_()
+        self.detail = BandGains(bands, kernels) if bands else None
 
-    def forward(self, slices: Tensor, code: Tensor) -> Tensor:
+    def forward(self, slices: Tensor, code: Tensor, zoom: float = 1.0) -> Tensor:
         skips = [f(seen, code) for f, seen in zip(self.filters, self.encoder(slices), strict=True)]
         x = skips.pop()
         for layer in self.decoder:
             x = functional.interpolate(functional.relu(layer(x)), scale_factor=2.0, mode="bilinear")
             x = torch.cat([skips.pop(), x], dim=1)
-        return slices[:, 1:2] + self.last(x)
+        middle, made = slices[:, 1:2], self.last(x)
+        result = middle + made[:, :1]
+        return result if self.detail is None else result + self.detail(middle, code, made[:, 1:], zoom)
 
 
 class Translator(nn.Module):
     """From three slices to the middle one with one kernel: what is left of the system once it is trained."""
 
-    def __init__(self, site: int, sites: int, width: int, pixel_mm: float):
+    def __init__(self, site: int, sites: int, width: int, bands: int, pixel_mm: float):
         super().__init__()
-        self.generator = Generator(sites, width)
+        self.generator = Generator(sites, width, bands)
         code = kernel_code(torch.tensor([site]), sites, torch.tensor([pixel_mm]))
         self.register_buffer("wanted", code, persistent=False)  # a traced module has a `code` of its own
 
@@ -142,7 +149,8 @@ class Translator(nn.Module):
         """With the arrays of a model folder. Raises ModelError where they are not those of this network."""
         parts = {name: array for name, array in weights.items() if name.startswith("generator.")}
         try:
-            network = cls(site, sites, len(weights["generator.encoder.groups.0.0.bias"]), pixel_mm)
+            width, bands = len(weights["generator.encoder.groups.0.0.bias"]), len(weights["generator.last.bias"]) - 1
+            network = cls(site, sites, width, bands, pixel_mm)
             network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in parts.items()})
         except (KeyError, RuntimeError, TypeError) as error:
             raise ModelError("the weights of the model are not those of RadiomicGAN; get the model again") from error

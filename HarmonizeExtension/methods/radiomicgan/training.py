@@ -36,6 +36,7 @@ class Settings(KernelSettings):
 
     growing, dynamic: the two steps of Dynamic Window Training; the paper's versions 1 and 2 have the first or the
         second alone. epoch_steps: after how many steps the window may change.
+    bands: of detail whose gains the generator learns beside the paper's network, which is that with 0.
     vgg19: file with the weights of a VGG-19 trained on ImageNet, or "hub" for torchvision's; the encoder is held then,
         and width must be 64. Without it the encoder is trained along.
     """
@@ -43,12 +44,15 @@ class Settings(KernelSettings):
     growing: bool = True
     dynamic: bool = True
     epoch_steps: int = 250
+    bands: int = 6
     vgg19: str = ""
 
     def __post_init__(self):
         super().__post_init__()
         if self.epoch_steps < 1:
             raise InputError(f"epoch_steps must be at least 1, not {self.epoch_steps}")
+        if self.bands < 0:
+            raise InputError(f"bands must be at least 0, not {self.bands}")
 
 
 class RadiomicGANTraining(KernelTranslation):
@@ -56,7 +60,7 @@ class RadiomicGANTraining(KernelTranslation):
 
     def __init__(self, settings: Settings, progress: Progress = silent):
         super().__init__(settings, progress)
-        self.generator = Generator(len(self.sites), settings.width)
+        self.generator = Generator(len(self.sites), settings.width, settings.bands)
         self.judge = PatchJudge(2, len(self.sites), settings.width)
         self.window = DynamicWindow(settings.window, settings.growing, settings.dynamic)
         self.register_buffer("steps", torch.tensor(0))  # of this epoch
@@ -89,7 +93,7 @@ class RadiomicGANTraining(KernelTranslation):
         source, target = (
             scaled(batch[name], window).to(memory_format=torch.channels_last) for name in ("source", "target")
         )
-        code, middle = batch["code"], source[:, 1:2]
+        code, middle, zoom = batch["code"], source[:, 1:2], self._zoom
 
         def opinion(image: Tensor, true: bool) -> Tensor:
             logits = self.judge(torch.cat([middle, image], dim=1), code).float()
@@ -97,14 +101,20 @@ class RadiomicGANTraining(KernelTranslation):
 
         if phase == "judge":
             with torch.no_grad():
-                made = self.generator(source, code)
+                made = self.generator(source, code, zoom)
             return {"loss": (opinion(target, True) + opinion(made, False)) / 2}
-        made = self.generator(source, code)
+        made = self.generator(source, code, zoom)
         l1, fooled = (made - target).abs().mean(), opinion(made, True)
         # For the curves, where the window can be followed over the epochs (figure 5 of the paper).
         low, high = (torch.tensor(float(bound)) for bound in window)
         loss = self.settings.l1 * l1 + self.settings.adversarial * fooled
         return {"loss": loss, "l1": l1, "fooled": fooled, "window low": low, "window high": high}
+
+    @property
+    def _zoom(self) -> float:
+        """How many times narrower the window is now than in the end."""
+        (low, high), (lowest, highest) = self.window.current, self.settings.window
+        return (highest - lowest) / (high - low)
 
     def translated(self, slices: Tensor, code: Tensor) -> Tensor:
         window = self.settings.window
@@ -136,7 +146,7 @@ class RadiomicGANTraining(KernelTranslation):
         batch = self.squares([self.judged[n] for n in rng.integers(len(self.judged), size=SUBSET)], rng, judged=True)
         batch = {name: value.to(self.steps.device) for name, value in batch.items()}
         with torch.no_grad(), in_use(self.generator):
-            made = self.generator(scaled(batch["source"], window), batch["code"])
+            made = self.generator(scaled(batch["source"], window), batch["code"], self._zoom)
         return 1 - float((made - scaled(batch["target"], window)).abs().mean()) / 2
 
     def save_model(self, folder: Path | str, figures: Mapping[str, object]) -> None:

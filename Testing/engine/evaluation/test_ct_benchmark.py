@@ -113,6 +113,8 @@ def test_cases_are_drawn_with_three_words(monkeypatch):
     assert asked == [([5, 4, ct_arms.SEEN], ("abdomen",), 0), ([5, 1, ct_arms.REFERENCE], ("abdomen",), 0)]
     assert list(found.scans) == list(KERNELS)
     assert found.scans["Br40"].acquisition.kernel == "Br40"
+    assert found.scans["Br40"].spacing_mm == (0.7, 0.7, 1.0)
+    assert ct_arms.simulated_case(5, 4, 3).scans["Br40"].spacing_mm == (0.7, 0.7, 3.0)
     ct_arms.references.cache_clear()
 
 
@@ -213,6 +215,8 @@ def test_a_real_pair_gives_tables_and_every_second_slice_counts(tmp_path):
 def test_what_does_not_fit_is_told(tmp_path):
     with pytest.raises(InputError, match="at least 3 people"):
         ct_benchmark.run(people=1)
+    with pytest.raises(InputError, match="slices of 0 mm"):
+        ct_benchmark.run(slice_mm=0)
     with pytest.raises(InputError, match="two files, not 1"):
         ct_benchmark.run(pair=["one.nii.gz"], models=tmp_path)
     for name, size in (("a", 32), ("b", 48)):

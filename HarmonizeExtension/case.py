@@ -26,7 +26,8 @@ class CaseResult:
 
     before: the scan as it was given; where a step changed the grid, the prepared scan on the new one.
     after: the harmonized scan, on the grid of `before`.
-    verdict: the guard's. features: before (measured on the scan as given) and after. seconds: by step.
+    verdict: the guard's, with what the method doubts. features: before (measured on the scan as given) and after.
+    seconds: by step.
     """
 
     before: Scan
@@ -74,7 +75,7 @@ def run(
     with _timed(seconds, "guard"):
         # Held against what the planner gave; only a step that changed the grid moves the comparison behind it.
         before = scan if images.same_grid(scan.image, prepared.image) else prepared
-        verdict = guard.inspect(before, after)
+        verdict = guard.Verdict((*guard.inspect(before, after).checks, *harmonizer.doubts(prepared)))
     with _timed(seconds, "radiomics"):
         # Both in float32: ITK cuts what it resamples back to integers where an image has them, and that alone
         # would tell before from after.

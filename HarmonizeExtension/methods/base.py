@@ -12,6 +12,7 @@ import numpy as np
 from .. import __version__, protection
 from ..body import body_mask
 from ..errors import InputError
+from ..guard import Check
 from ..progress import CancelCheck, Progress, never, part, silent, stop_if
 from ..scan import Modality, Role, Scan, TargetKind
 
@@ -123,6 +124,10 @@ class Harmonizer(abc.ABC):
     def check(self, scan: Scan) -> None:
         """Raise InputError where the scan cannot be given to this method; subclasses add their own needs."""
         self.card.check_modality(scan.modality, scan.name)
+
+    def doubts(self, scan: Scan) -> tuple[Check, ...]:
+        """What about a scan lies outside what the method was made for, and asks for a look at the result."""
+        return ()
 
     def parameters(self) -> Mapping[str, object]:
         """The parameters as JSON can hold them (a scan or model by its name)."""

@@ -8,10 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import InputError
+from ..guard import Check, Status
 from ..progress import CancelCheck, Progress
 from ..scan import Scan
 from .kernel_matching import PADDING_HU
 from .site_model import SiteModel
+
+PIXELS_BEYOND = 1.1  # times wider than the widest, or narrower than the narrowest learnt ones: no reason for doubt
 
 
 class KernelTranslation(SiteModel):
@@ -44,6 +47,15 @@ class KernelTranslation(SiteModel):
         if scan.units not in ("", "HU"):
             raise InputError(f"'{scan.name}' is in {scan.units}; {self.card.title} needs HU, choose the CT itself")
 
+    def doubts(self, scan: Scan) -> tuple[Check, ...]:
+        """Whether pixels are much wider or narrower than those that the model has learnt from."""
+        if "pixel_mm" not in self._card.preprocessing:
+            return ()
+        pixel_mm, (low, high) = _pixel_mm(scan), self._card.preprocessing["pixel_mm"]
+        inside = low / PIXELS_BEYOND <= pixel_mm <= high * PIXELS_BEYOND
+        text = f"pixels are {pixel_mm:.2g} mm wide; the model has learnt from {low:.2g} to {high:.2g} mm"
+        return (Check("pixel size", pixel_mm, Status.PASS if inside else Status.REVIEW, text, "mm"),)
+
     def _network(self, pixel_mm: float):
         return self._room().Translator.from_weights(
             self._weights, self._card.sites.index(self.site), len(self._card.sites), pixel_mm
@@ -51,7 +63,7 @@ class KernelTranslation(SiteModel):
 
     def _harmonize(self, scan: Scan, body: np.ndarray, progress: Progress, cancelled: CancelCheck) -> np.ndarray:
         low, high = self._card.preprocessing["window_hu"]
-        network = self._network(float(np.sqrt(scan.spacing_mm[0] * scan.spacing_mm[1])))
+        network = self._network(_pixel_mm(scan))
         from ..networks.inference import run_on_slices
 
         before = scan.array
@@ -90,6 +102,11 @@ class _SlicesBetweenNeighbours:
         around = np.clip(numbers[:, None] + (-1, 0, 1), 0, len(self.hu) - 1)
         seen = (np.clip(self.hu[around], low, high) - low) * (2 / (high - low)) - 1
         return np.pad(seen.astype(np.float32), [(0, 0), (0, 0), *((0, n) for n in self.short)], constant_values=-1)
+
+
+def _pixel_mm(scan: Scan) -> float:
+    """Width of a pixel; where it differs along x and y, that of a square one of the same area."""
+    return float(np.sqrt(scan.spacing_mm[0] * scan.spacing_mm[1]))
 
 
 def _known_kernel(tag: str, kernels: Sequence[str]) -> str:

@@ -36,7 +36,7 @@ IDENTICAL = 0.1  # of the samples have the wanted kernel already, and nothing is
 SLICE_CHOICES = ("all", "odd", "even")
 HELD_OUT = 5  # of the slices of a real pair, every so many-th is for validation
 AIR_HU, MOST_AIR = -900.0, 0.8
-SPACING_MM = (0.45, 0.9)  # of the simulated slices: from a head to a large chest
+SPACING_MM = (0.45, 1.4)  # of the simulated slices: from a head to the whole bore of a planning scanner
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -317,11 +317,12 @@ class KernelTranslation(System, abc.ABC):
                     "subjects": 1,
                 }
             )
+        widths = [stack.pixel_mm for stack in (*(self.learnt if self.pair_share < 1 else ()), *self.pairs)]
         return ModelCard(
             system=system,
             title=f"{title}, CT kernels",
             sites=self.sites,
-            preprocessing={"window_hu": list(settings.window), "neighbours": 1},
+            preprocessing={"window_hu": list(settings.window), "neighbours": 1, "pixel_mm": [min(widths), max(widths)]},
             training_data=tuple(data),
             figures=figures,
         )

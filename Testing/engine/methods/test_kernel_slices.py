@@ -10,8 +10,10 @@ pytest.importorskip("safetensors")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from HarmonizeExtension import case  # noqa: E402
 from HarmonizeExtension.errors import InputError  # noqa: E402
 from HarmonizeExtension.files.models import ModelCard, save_model  # noqa: E402
+from HarmonizeExtension.guard import Status  # noqa: E402
 from HarmonizeExtension.methods.catalogue import method  # noqa: E402
 from HarmonizeExtension.methods.kernel_slices import _known_kernel, _SlicesBetweenNeighbours  # noqa: E402
 from HarmonizeExtension.methods.paired_ct import network as paired  # noqa: E402
@@ -33,14 +35,14 @@ def _one_thread(monkeypatch):
     torch.set_num_threads(before)
 
 
-def folder_of(tmp_path_factory, generator, system, change):
+def folder_of(tmp_path_factory, generator, system, change, **learnt):
     """A model whose last layer gives the same change, as a share of half the window, everywhere."""
     with torch.no_grad():
         generator.last.weight.zero_()
         generator.last.bias.fill_(change)
     weights = {f"generator.{name}": value.numpy() for name, value in generator.state_dict().items()}
     folder = tmp_path_factory.mktemp("models") / system
-    preprocessing = {"window_hu": [-1024.0, 1000.0]}
+    preprocessing = {"window_hu": [-1024.0, 1000.0], **learnt}
     save_model(folder, ModelCard(system, "constant", KERNELS, preprocessing=preprocessing), weights)
     return folder
 
@@ -52,9 +54,9 @@ def model(request, tmp_path_factory):
     return cls, folder_of(tmp_path_factory, makers[name](3, 2), cls.card.name, 10 / 1012)
 
 
-def ct(array, kernel=None, units="HU"):
+def ct(array, kernel=None, units="HU", pixel_mm=0.7):
     image = sitk.GetImageFromArray(array.astype(np.float32))
-    image.SetSpacing((0.7, 0.7, 1.0))
+    image.SetSpacing((pixel_mm, pixel_mm, 1.0))
     return Scan(image, Modality.CT, acquisition=Acquisition(kernel=kernel), units=units, name="chest")
 
 
@@ -99,6 +101,22 @@ def test_a_reference_scan_names_the_kernel_by_its_tag(model):
 def test_the_longest_name_is_meant():
     assert _known_kernel("Br40s", ("Br4", "Br40", "Br")) == "Br40"
     assert _known_kernel("B40f", ("Br40",)) == ""
+
+
+def test_pixels_of_a_size_never_learnt_from_ask_for_a_look(tmp_path_factory):
+    folder = folder_of(tmp_path_factory, radiomicgan.Generator(3, 2), "radiomicgan", 0.01, pixel_mm=[0.5, 0.9])
+    method = RadiomicGAN.for_target(f"{folder}#Br40")
+    for pixel_mm, doubted in ((0.7, False), (0.4, True), (1.2, True)):
+        verdict = case.run(ct(chest(), pixel_mm=pixel_mm), method).verdict
+        text = f"pixels are {pixel_mm} mm wide; the model has learnt from 0.5 to 0.9 mm"
+        assert (text in verdict.reasons) == doubted
+        assert any(check.name == "pixel size" and check.value == pytest.approx(pixel_mm) for check in verdict.checks)
+        assert not doubted or verdict.status is not Status.PASS
+
+
+def test_a_model_that_does_not_say_what_it_has_learnt_from_raises_no_doubt(model):
+    cls, folder = model
+    assert cls.for_target(f"{folder}#Br40").doubts(ct(chest(), pixel_mm=5.0)) == ()
 
 
 def test_another_unit_is_refused(model):

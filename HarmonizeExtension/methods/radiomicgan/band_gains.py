@@ -5,7 +5,9 @@ that a network learns such gains slowly. (Br40 to Bl64, simulated: 18.6 HU of 32
 bands, 10.4 after 800 with them; six gains for each pixel size, fitted to the truth, leave 9.6.)
 
 The gains depend on the wanted kernel, on the width of a pixel, since a kernel acts in mm, and on how strong each band
-is in the slice: that betrays the kernel which the slice has. All tensors are (batch, channels, y, x).
+is in the slice, where it is flat and where it is not: that betrays the kernel which the slice has, as noise alone does
+not. (On simulated cases never seen, a small network told three kernels apart in 81 % of squares by the mean logarithm
+of the bands' energies, and in 96 % by that and the logarithm of their mean.) All tensors are (batch, channels, y, x).
 """
 
 from __future__ import annotations
@@ -59,7 +61,9 @@ class BandGains(nn.Module):
     def __init__(self, count: int, kernels: int):
         super().__init__()
         self.bands = Bands(count)
-        self.seen = nn.Sequential(nn.Linear(count + 1, HIDDEN), nn.LeakyReLU(0.1), nn.Linear(HIDDEN, HIDDEN), nn.Tanh())
+        self.seen = nn.Sequential(
+            nn.Linear(2 * count + 1, HIDDEN), nn.LeakyReLU(0.1), nn.Linear(HIDDEN, HIDDEN), nn.Tanh()
+        )
         self.gain = nn.Parameter(torch.zeros(kernels + 1, count * (HIDDEN + 1)))
 
     def forward(self, slices: Tensor, code: Tensor, local: Tensor, zoom: float = 1.0) -> Tensor:
@@ -69,9 +73,18 @@ class BandGains(nn.Module):
         """
         bands = self.bands(slices)
         body = (slices > AIR * zoom - 1).float()
-        energy = ((bands / zoom).square() + FAINT).log().mul(body).sum((2, 3)) / body.sum((2, 3)).clamp(min=1)
-        seen = self.seen(torch.cat([code[:, -1:], (energy - MIDDLE_LEVEL) / LEVEL_SD], dim=1))
+        strength = torch.cat([code[:, -1:], (self._strength(bands / zoom, body) - MIDDLE_LEVEL) / LEVEL_SD], dim=1)
+        seen = self.seen(strength)
         seen = functional.pad(seen, (0, 1), value=1.0)
         of_kernel = (code @ self.gain).unflatten(1, (bands.shape[1], seen.shape[1]))
         gain = (of_kernel * seen[:, None]).sum(dim=2)
         return ((gain[:, :, None, None] + local) * bands).sum(dim=1, keepdim=True)
+
+    def _strength(self, bands: Tensor, body: Tensor) -> Tensor:
+        """Of each band in the body: mean logarithm of its energy, mostly noise, and logarithm of the mean, edges."""
+
+        def mean(values: Tensor) -> Tensor:
+            return (values * body).sum((2, 3)) / body.sum((2, 3)).clamp(min=1)
+
+        energy = bands.square() + FAINT
+        return torch.cat([mean(energy.log()), (mean(energy) + FAINT).log()], dim=1)

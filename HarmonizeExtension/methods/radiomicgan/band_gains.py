@@ -66,7 +66,7 @@ class BandGains(nn.Module):
         )
         self.gain = nn.Parameter(torch.zeros(kernels + 1, count * (HIDDEN + 1)))
 
-    def forward(self, slices: Tensor, code: Tensor, local: Tensor, zoom: float = 1.0) -> Tensor:
+    def forward(self, slices: Tensor, code: Tensor, local: Tensor | float = 0.0, zoom: float = 1.0) -> Tensor:
         """local: gains of each place (batch, count, y, x), on top of those of the slice as a whole.
 
         zoom: how many times narrower the window of these slices is than the one that is used in the end.

@@ -27,6 +27,8 @@ from .dynamic_windows import DynamicWindow, failing_values
 from .harmonizer import RadiomicGAN
 from .network import Generator
 
+GAIN_SQUARES = 8  # times as many squares as the networks learn from: few numbers, and cheap to ask
+GAIN_RATE = 0.01
 SUBSETS, SUBSET = 4, 4  # how often, and how many synthesised squares, the judge is asked after each epoch
 
 
@@ -55,6 +57,10 @@ class Settings(KernelSettings):
             raise InputError(f"bands must be at least 0, not {self.bands}")
 
 
+def _of_gains(name: str) -> bool:
+    return name.startswith("detail.")
+
+
 class RadiomicGANTraining(KernelTranslation):
     """Generator and judge, trained in turn, in a window of HU that changes between epochs."""
 
@@ -71,24 +77,28 @@ class RadiomicGANTraining(KernelTranslation):
         self.to(memory_format=torch.channels_last)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        parts = (
-            ("generator", self.generator, self.settings.learning_rate),
-            ("judge", self.judge, self.settings.judge_rate),
-        )
-        return {
-            name: torch.optim.Adam([p for p in part.parameters() if p.requires_grad], rate, (0.5, 0.999))
-            for name, part, rate in parts
-        }
+        network = [p for name, p in self.generator.named_parameters() if p.requires_grad and not _of_gains(name)]
+        parts = {"generator": network, "judge": self.judge.parameters()}
+        rates = {"generator": self.settings.learning_rate, "judge": self.settings.judge_rate}
+        made = {name: torch.optim.Adam(part, rates[name], (0.5, 0.999)) for name, part in parts.items()}
+        if self.settings.bands:
+            made = {"gains": torch.optim.Adam(self.generator.detail.parameters(), GAIN_RATE), **made}
+        return made
 
     def batch(self, size: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        """As the base gives it; between two epochs the window moves."""
+        """As the base gives it, with squares for the gains of bands too; between two epochs the window moves."""
         if self.steps == self.settings.epoch_steps:
             self.window.next_epoch(lambda: self._accuracy(rng), lambda: self._failing(rng))
             self.steps.zero_()
         self.steps += 1
-        return super().batch(size, rng)
+        samples = super().batch(size, rng)
+        if self.settings.bands:
+            samples |= {f"gains {name}": value for name, value in super().batch(size * GAIN_SQUARES, rng).items()}
+        return samples
 
     def forward(self, phase: str, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if phase == "gains":
+            return {"loss": self._linear_error(batch)}
         window = self.window.current
         source, target = (
             scaled(batch[name], window).to(memory_format=torch.channels_last) for name in ("source", "target")
@@ -109,6 +119,13 @@ class RadiomicGANTraining(KernelTranslation):
         low, high = (torch.tensor(float(bound)) for bound in window)
         loss = self.settings.l1 * l1 + self.settings.adversarial * fooled
         return {"loss": loss, "l1": l1, "fooled": fooled, "window low": low, "window high": high}
+
+    def _linear_error(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """What is left of the difference when only bands have been given their gains, alike in the whole slice."""
+        source, target = (scaled(batch[f"gains {name}"], self.settings.window) for name in ("source", "target"))
+        middle = source[:, 1:2]
+        made = middle + self.generator.detail(middle, batch["gains code"])
+        return self.settings.l1 * (made - target).abs().mean()
 
     @property
     def _zoom(self) -> float:

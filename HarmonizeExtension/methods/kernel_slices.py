@@ -84,8 +84,9 @@ class KernelTranslation(SiteModel):
 class _SlicesBetweenNeighbours:
     """A CT scan (z, y, x) in HU as the network sees it, (z, 3, y, x) from -1 to 1, made as it is asked for.
 
-    Made at once it would take four times the memory of the scan. y and x are filled up with air to multiples of
-    `multiple`; the outermost slices are their own neighbours.
+    Made at once it would take four times the memory of the scan. y and x are filled up to multiples of `multiple` with
+    the last row and column, as beside air a cropped scan would get an edge there; the outermost slices are their own
+    neighbours.
     """
 
     def __init__(self, hu: np.ndarray, window: tuple[float, float], multiple: int):
@@ -101,7 +102,7 @@ class _SlicesBetweenNeighbours:
         numbers = np.arange(len(self.hu))[wanted]
         around = np.clip(numbers[:, None] + (-1, 0, 1), 0, len(self.hu) - 1)
         seen = (np.clip(self.hu[around], low, high) - low) * (2 / (high - low)) - 1
-        return np.pad(seen.astype(np.float32), [(0, 0), (0, 0), *((0, n) for n in self.short)], constant_values=-1)
+        return np.pad(seen.astype(np.float32), [(0, 0), (0, 0), *((0, n) for n in self.short)], mode="edge")
 
 
 def _pixel_mm(scan: Scan) -> float:

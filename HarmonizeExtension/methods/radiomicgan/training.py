@@ -27,7 +27,7 @@ from .dynamic_windows import DynamicWindow, failing_values
 from .harmonizer import RadiomicGAN
 from .network import Generator
 
-GAIN_SQUARES = 8  # times as many squares as the networks learn from: few numbers, and cheap to ask
+GAIN_SQUARES = 8  # times as many squares for the gains as for the networks: they are cheap to ask, and few
 GAIN_RATE = 0.01
 SUBSETS, SUBSET = 4, 4  # how often, and how many synthesised squares, the judge is asked after each epoch
 
@@ -57,12 +57,11 @@ class Settings(KernelSettings):
             raise InputError(f"bands must be at least 0, not {self.bands}")
 
 
-def _of_gains(name: str) -> bool:
-    return name.startswith("detail.")
-
-
 class RadiomicGANTraining(KernelTranslation):
-    """Generator and judge, trained in turn, in a window of HU that changes between epochs."""
+    """Gains of bands, generator and judge, trained in turn, the last two in a window of HU that changes between epochs.
+
+    The gains are learnt for themselves, from all HU: the network behind them then learns what they leave.
+    """
 
     def __init__(self, settings: Settings, progress: Progress = silent):
         super().__init__(settings, progress)
@@ -77,7 +76,8 @@ class RadiomicGANTraining(KernelTranslation):
         self.to(memory_format=torch.channels_last)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        network = [p for name, p in self.generator.named_parameters() if p.requires_grad and not _of_gains(name)]
+        learnt = ((name, value) for name, value in self.generator.named_parameters() if value.requires_grad)
+        network = [value for name, value in learnt if not name.startswith("detail.")]
         parts = {"generator": network, "judge": self.judge.parameters()}
         rates = {"generator": self.settings.learning_rate, "judge": self.settings.judge_rate}
         made = {name: torch.optim.Adam(part, rates[name], (0.5, 0.999)) for name, part in parts.items()}

@@ -81,6 +81,20 @@ def test_hu_go_in_and_come_out_metal_and_filling_stay_and_nothing_falls_below_ai
     assert np.array_equal(after, cls.for_target(f"{folder}#Br40").apply(scan).array)
 
 
+def test_a_scan_that_ends_inside_the_patient_gets_no_edge_there(tmp_path_factory):
+    generator = radiomicgan.Generator(3, 2, bands=4)
+    with torch.no_grad():
+        generator.last.weight.zero_()
+        generator.detail.gain.fill_(0.1)
+    folder = folder_of(tmp_path_factory, generator, "radiomicgan", 0.0)
+    array = np.full((3, 41, 43), 40.0)
+    array[:, 20, 20] = 400  # or it would be no image
+    result = RadiomicGAN.for_target(f"{folder}#Br40").apply(ct(array)).array
+    assert np.abs(result[:, 20, 20] - 400).min() > 10
+    assert np.allclose(result[:, :, 30:], 40, atol=0.1)
+    assert np.allclose(result[:, 30:], 40, atol=0.1)
+
+
 def test_no_result_lies_below_air(tmp_path_factory):
     folder = folder_of(tmp_path_factory, radiomicgan.Generator(3, 2), "radiomicgan", -0.5)
     array = chest()
@@ -147,5 +161,5 @@ def test_slices_are_seen_between_their_neighbours(depth, rows, columns, start):
         for colour, n in zip(image, (max(z - 1, 0), z, min(z + 1, depth - 1)), strict=True):
             expected = (np.clip(hu[n], -1024, 1000) + 1024) / 1012 - 1
             assert np.allclose(colour[:rows, :columns], expected, atol=1e-6)
-        assert (image[:, rows:] == -1).all()
-        assert (image[:, :, columns:] == -1).all()
+        assert (image[:, rows:] == image[:, rows - 1 : rows]).all()
+        assert (image[:, :, columns:] == image[:, :, columns - 1 : columns]).all()

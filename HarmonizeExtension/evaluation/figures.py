@@ -218,9 +218,13 @@ def _draw_series(axes, series: Series) -> None:
             label=name,
         )
     elif series.kind == BARS:
-        axes.bar(series.x, series.y, series.width * 0.92, color=colour, label=name)
+        # Bars of later rounds through the colours are hatched,
+        hatch = "" if series.group < len(COLOURS) else "////"
+        axes.bar(
+            series.x, series.y, series.width * 0.92, color=colour, hatch=hatch, edgecolor="white", lw=0, label=name
+        )
     else:
-        # Lines of later rounds through the colours are dotted.
+        # and lines dotted.
         style = "--" if series.kind == DASHED else "-" if series.group < len(COLOURS) else ":"
         axes.plot(series.x, series.y, style, color=colour, linewidth=1.2 if series.group < 0 else 1.8, label=name)
     if series.error is not None:

@@ -71,3 +71,10 @@ def test_bars_stand_side_by_side():
     dashed, *groups = EACH["bars"].series
     assert dashed.y.tolist() == [5, 5]
     assert np.allclose(groups[1].x - groups[0].x, groups[0].width)
+
+
+@pytest.mark.parametrize(("count", "hatched"), [(8, False), (9, True)])
+def test_bars_of_the_same_colour_can_be_told_apart(count, hatched):
+    heights = {f"method {n}": np.ones(2) for n in range(count)}
+    drawn = figures.draw(figures.bars("title", ("a", "b"), heights, "height"))
+    assert (b"<pattern" in drawn) == hatched

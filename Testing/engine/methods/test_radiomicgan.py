@@ -216,10 +216,6 @@ def test_it_learns_to_blur(tmp_path):
 
 
 def _check_a_scan(folder):
-    import SimpleITK as sitk
-
-    from HarmonizeExtension.scan import Modality, Scan
-
     kernels = blurred(np.random.default_rng(77)).astype(np.float32)
     image = sitk.GetImageFromArray(kernels[2])
     image.SetSpacing((0.7, 0.7, 1.0))

@@ -29,6 +29,7 @@ INPUT, BEST_BY_ERROR, BEST_BY_NOISE = "input", "best Gaussian, error (oracle)", 
 MATCHING = "resolution matching"
 WIDTHS_MM = tuple(np.arange(0.0, 9.01, 1.0).tolist())
 AROUND_LESION_MM = 65.0
+LESIONS = {SEEN: 16, OUTCOME: 4, REFERENCE: 4}  # about four of sixteen lie whole in the part that is measured
 SYSTEM = Cyclegan.card.name
 
 
@@ -56,7 +57,7 @@ def visit(seed: int, number: int, kind: int = SEEN) -> tuple[PetPerson, dict[str
     Of the trunk; of those whose outcome is predicted only what lies around the largest lesion.
     """
     person_seed, *sessions = np.random.SeedSequence([seed, number, kind]).spawn(1 + len(CENTRES))
-    person = PetPerson.draw(np.random.default_rng(person_seed), f"person {number + 1}")
+    person = PetPerson.draw(np.random.default_rng(person_seed), f"person {number + 1}", LESIONS[kind])
     field = TRUNK_MM
     if kind == OUTCOME:
         centre = person.lesions[largest_lesion(person)].centre_mm

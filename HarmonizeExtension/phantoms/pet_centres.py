@@ -40,15 +40,20 @@ def scan_person(
     name: str,
     rng: np.random.Generator,
     field_mm: tuple[tuple[float, float], ...] = FIELD_MM,
+    noiseless: bool = False,
 ) -> Scan:
-    """The person's scan in SUV by a centre, with organs and lesions as structures. field_mm: z, y and x of it."""
+    """The person's scan in SUV by a centre, with organs and lesions as structures. field_mm: z, y and x of it.
+
+    noiseless: what endlessly many such scans would be on average.
+    """
     how = centre(name)
     axes = _axes(field_mm, how.voxel_mm)
     activity, masks = person.activity(axes)
     grid = sitk.Image([len(axis) for axis in axes[::-1]], sitk.sitkUInt8)
     grid.SetSpacing(how.voxel_mm)
     grid.SetOrigin([float(axis[0]) for axis in axes[::-1]])
-    array = _dosed(how, rng).image_of(activity, how.voxel_mm, rng, person.diameter_mm)
+    how = dataclasses.replace(how, noise=0.0) if noiseless else _dosed(how, rng)
+    array = how.image_of(activity, how.voxel_mm, rng, person.diameter_mm)
     structures = {key: Structure(key, images.mask_image(mask, grid)) for key, mask in masks.items()}
     return Scan(images.to_image(array, grid), Modality.PET, structures, _acquisition(name), "SUV", person.name)
 

@@ -7,6 +7,7 @@ Source: Haberl et al., EJNMMI 2024, with the values of its public code (dhaberl/
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import comb
 
 import numpy as np
 import torch
@@ -14,12 +15,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...errors import ModelError
+from ...networks.bands import Bands, blurs, local_strength, strength
+from .suv_scale import HIGHEST_SUV
 
 MULTIPLE = 4  # the published generator halves all axes twice
 PUBLISHED, SMALL = "published", "small"
 SIZES = (PUBLISHED, SMALL)
 SLOPE = 0.2
-DETAIL_GAIN = 8.0
+HALF_SCALE = float(np.arcsinh(HIGHEST_SUV)) / 2  # of the fixed scale (`suv_scale`)
+BANDS = 3
+HIDDEN = 32
+CALM_SUV = 0.3  # what has less (air, fat) says nothing of a centre
+FLOOR_SUV = 0.2  # bands are seen by the activity and this
+BAND_GAIN = 4.0  # brings relative bands to the size of the image
+NOISE_SHARE = 0.1  # of the activity, for a knob of 1
+MIDDLE_LEVEL, LEVEL_SD = -6.0, 2.0  # of the logarithm of relative bands' energies in PET, roughly
 
 
 def _convolution(channels_in: int, channels_out: int, size: int, stride: int = 1) -> nn.Conv3d:
@@ -73,42 +83,108 @@ class PublishedGenerator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x)
 
+    def tuned(self, scan: np.ndarray) -> nn.Module:
+        """The network itself: it takes no more of a scan than a window shows."""
+        return self
 
-def detail(image: Tensor) -> Tensor:
-    """What an image has beyond the mean over 5 voxels to the side, `DETAIL_GAIN` times.
 
-    Blur and noise live there, a tenth as strong as organs; networks without normalisation find them much sooner when
-    they are shown.
-    """
-    return DETAIL_GAIN * (image - functional.avg_pool3d(image, 5, 1, 2, count_include_pad=False))
+def to_suv(image: Tensor) -> Tensor:
+    """From the fixed scale to SUV, float32."""
+    return torch.sinh((image.float() + 1) * HALF_SCALE)
+
+
+def relative(rest: Tensor, bands: Tensor) -> Tensor:
+    """Bands of SUV by the activity around: noise follows it, and so do contrasts."""
+    return bands / (rest.clamp(min=0) + FLOOR_SUV)
+
+
+def _levelled(strength: Tensor) -> Tensor:
+    return (strength - MIDDLE_LEVEL) / LEVEL_SD
+
+
+def _strength(rest: Tensor, shares: Tensor) -> Tensor:
+    return strength(shares, (rest > CALM_SUV).float())
+
+
+def detail_strength(image: np.ndarray) -> np.ndarray:
+    """How strong the bands of a scan (z, y, x), on the fixed scale, are: (2 x BANDS,), as `networks.bands.strength`."""
+    with torch.no_grad():
+        rest, bands = Bands(BANDS)(to_suv(torch.from_numpy(image[None, None])))
+        return _strength(rest, relative(rest, bands))[0].numpy()
 
 
 class SmallGenerator(nn.Module):
-    """The image plus what a few 3 x 3 x 3 convolutions make of it, its detail and noise; it begins as the identity.
+    """The scan with a gain for each band of its detail, which differs from place to place, and with noise added.
 
-    (batch, 2, z, y, x), image and white noise of variance 1, to (batch, 1, z, y, x). Without normalisation a voxel
-    depends on neighbours up to 7 away and on nothing else, so that windows meet without a seam. The noise is what is
-    needed to make a noisy image of a quiet one (Almahairi et al., Augmented CycleGAN, ICML 2018): without it, the
-    network would have to amplify what little there is.
+    (batch, 2, z, y, x), image and white noise of variance 1, to (batch, 1, z, y, x). It begins as the identity.
+
+        SUV' = SUV + sum_k (g_k + a_k) band_k(SUV) + rest(SUV) sum_k h_k noise_k
+
+    with noise_k the noise blurred k times. The gains g and h of the whole scan come from how strong its bands are,
+    which betrays the centre; those of each place, a, from a few 3 x 3 x 3 convolutions that see the image, its bands
+    and how strong they are around, so that edges can be sharpened where flat regions are not. As that of a
+    reconstruction, the added noise follows the activity, everywhere alike: were it for the convolutions to place, they
+    would give edges noise in the place of sharpness. Without any (Almahairi et al., Augmented CycleGAN, ICML 2018)
+    they would have to amplify what little there is in a quiet scan.
+
+    Without normalisation a voxel depends on neighbours up to 8 away and, through the gains, on the scan as a whole, so
+    that windows meet without a seam once the gains are fixed (`tuned`).
     """
 
     channels_in = 2
 
-    def __init__(self, width: int = 16, layers: int = 5):
+    def __init__(self, width: int = 24, layers: int = 4, bands: int = BANDS):
         super().__init__()
+        self.bands = Bands(bands)
+        # The variance that is left of white noise, blurred 0, 1, ... times along three axes.
+        left = torch.tensor([comb(4 * k, 2 * k) / 16**k for k in range(bands + 1)]) ** 3
+        self.register_buffer("noise_unit", NOISE_SHARE / left.sqrt()[None, :, None, None, None], persistent=False)
         inner: list[nn.Module] = []
-        for channels in (3, *[width] * (layers - 2)):
+        for channels in (1 + 2 * bands, *[width] * (layers - 2)):
             convolution = _convolution(channels, width, 3)
             nn.init.kaiming_normal_(convolution.weight, SLOPE)
             inner += [convolution, nn.LeakyReLU(SLOPE, inplace=True)]
-        last = _convolution(width, 1, 3)
+        last = _convolution(width, bands, 3)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.body = nn.Sequential(*inner, last)
+        self.seen = nn.Sequential(nn.Linear(2 * bands, HIDDEN), nn.LeakyReLU(0.1), nn.Linear(HIDDEN, HIDDEN), nn.Tanh())
+        self.gain = nn.Parameter(torch.zeros(HIDDEN + 1, 2 * bands + 1))
+
+    def forward(self, x: Tensor, gains: Tensor | None = None) -> Tensor:
+        """gains (batch, 2 x bands + 1): those of a whole scan of which x is a part; by x itself where None."""
+        suv = to_suv(x[:, :1])
+        rest, bands = self.bands(suv)
+        shares, count = relative(rest, bands), bands.shape[1]
+        gains = (self._gains(rest, shares) if gains is None else gains)[:, :, None, None, None]
+        around = _levelled(local_strength(shares, 1))
+        local = self.body(torch.cat([x[:, :1], BAND_GAIN * shares, around], dim=1)).float()
+        noise = self.noise_unit * blurs(x[:, 1:].float(), count)
+        suv = suv + ((gains[:, :count] + local) * bands).sum(dim=1, keepdim=True)
+        suv = suv + rest.clamp(min=0) * (gains[:, count:] * noise).sum(dim=1, keepdim=True)
+        return torch.asinh(suv) / HALF_SCALE - 1
+
+    def tuned(self, scan: np.ndarray) -> nn.Module:
+        """This network with the gains of a scan (2, z, y, x), for windows of it."""
+        with torch.no_grad():
+            rest, bands = self.bands(to_suv(torch.from_numpy(scan[None, :1]).to(self.gain.device)))
+            return _Tuned(self, self._gains(rest, relative(rest, bands))).eval()
+
+    def _gains(self, rest: Tensor, shares: Tensor) -> Tensor:
+        with torch.autocast(rest.device.type, enabled=False):
+            return functional.pad(self.seen(_levelled(_strength(rest, shares))), (0, 1), value=1.0) @ self.gain
+
+
+class _Tuned(nn.Module):
+    """A small generator whose gains are those of one scan."""
+
+    def __init__(self, network: SmallGenerator, gains: Tensor):
+        super().__init__()
+        self.network = network
+        self.register_buffer("gains", gains.clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        image = x[:, :1]
-        return image + self.body(torch.cat([x, detail(image)], dim=1)) / DETAIL_GAIN
+        return self.network(x, self.gains)
 
 
 class PublishedCritic(nn.Module):
@@ -138,15 +214,17 @@ class PublishedCritic(nn.Module):
 
 
 class SmallCritic(nn.Module):
-    """Two strided convolutions and one that judges 18 voxels to the side, of the image's detail alone.
+    """Two strided convolutions and one that judges 18 voxels to the side, of the activity and how strong its bands are.
 
-    No normalisation, which would hide how strong the noise is.
+    That is what blur and noise change. A critic that saw the voxels themselves would hold on to any fingerprint of the
+    generator, and leave edges alone. No normalisation, which would hide how strong the noise is.
     """
 
-    def __init__(self, width: int = 16, sigmoid: bool = False):
+    def __init__(self, width: int = 16, sigmoid: bool = False, bands: int = BANDS):
         super().__init__()
+        self.bands = Bands(bands)
         convolutions = (
-            nn.Conv3d(1, width, 4, 2, 1),
+            nn.Conv3d(1 + bands, width, 4, 2, 1),
             nn.Conv3d(width, 2 * width, 4, 2, 1),
             nn.Conv3d(2 * width, 1, 3, 1, 1),
         )
@@ -158,7 +236,9 @@ class SmallCritic(nn.Module):
         self.body = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.body(detail(x))
+        rest, bands = self.bands(to_suv(x))
+        around = _levelled(local_strength(relative(rest, bands), 2))
+        return self.body(torch.cat([(rest.clamp(min=0) + FLOOR_SUV).log(), around], dim=1))
 
 
 def generator(size: str, width: int) -> PublishedGenerator | SmallGenerator:

@@ -1,8 +1,9 @@
 """PET volumes of simulated people and, where given, of real ones, drawn once into a folder: what patches are cut from.
 
     folder/
-        index.json      the settings
-        00000.npy       (centre, z, y, x) SUV of the first person, float16
+        index.json              the settings
+        00000.npy               (centre, z, y, x) SUV of the first person, float16
+        00000.noiseless.npy     the same without noise, for validation
 
 For training every person is imaged by one centre, so that nothing is paired; for validation by both, so that the truth
 is known. Real images are taken for activity; each of them is imaged by both centres, as they are few, and patches are
@@ -23,9 +24,9 @@ from ...errors import InputError
 from ...phantoms.pet_body import PetPerson
 from ...phantoms.pet_centres import centre, read_real, scan_image, scan_person
 from ...progress import Progress, silent
-from ...scan import Scan
 from ...training.drawn import array_path, draw_missing, save_array
 
+NOISELESS = "noiseless"
 _TRIES = 50  # for a patch whose middle lies in the body
 
 
@@ -33,7 +34,8 @@ _TRIES = 50  # for a patch whose middle lies in the body
 class Recipe:
     """What is drawn.
 
-    people, seed: how many simulated people, and whom. centres: two names. paired: everybody by both centres.
+    people, seed: how many simulated people, and whom. centres: two names.
+    paired: everybody by both centres, with noise and without.
     spacing_mm: of the cubic voxels that the networks see. real: a folder of PET images in SUV, or "".
     lesions: of each simulated person; with few, hardly a patch shows one.
     """
@@ -65,30 +67,28 @@ def draw_volumes(folder: Path | str, recipe: Recipe, workers: int = 1, progress:
     Raises InputError where the folder holds volumes of another recipe, or that of real images holds none.
     """
     real = len(read_real(recipe.real)) if recipe.real else 0
-    folder = draw_missing(folder, recipe, recipe.people + real, _draw, workers, progress)
+    last = NOISELESS if recipe.paired else ""
+    folder = draw_missing(folder, recipe, recipe.people + real, _draw, workers, progress, last)
     return Volumes(folder, recipe, real)
 
 
 def _draw(folder: Path, recipe: Recipe, number: int) -> None:
     person_seed, *sessions = np.random.SeedSequence([recipe.seed, number]).spawn(3)
     rngs = {name: np.random.default_rng(seed) for name, seed in zip(recipe.centres, sessions, strict=True)}
-    names = recipe.centres_of(number)
+    names, calm = recipe.centres_of(number), []
     if number < recipe.people:
         person = PetPerson.draw(np.random.default_rng(person_seed), f"person {number}", recipe.lesions)
         scans = [scan_person(person, name, rngs[name]) for name in names]
+        if recipe.paired:
+            calm = [scan_person(person, name, rngs[name], noiseless=True) for name in names]
     else:
         image = list(read_real(recipe.real).values())[number - recipe.people]
         scans = [scan_image(image, name, rngs[name]) for name in names]
-    seen = [on_cubic_voxels(scan, recipe.spacing_mm) for scan in scans]
-    shape = np.min([array.shape for array in seen], axis=0)
-    save_array(
-        array_path(folder, number), np.stack([a[tuple(slice(n) for n in shape)] for a in seen]).astype(np.float16)
-    )
-
-
-def on_cubic_voxels(scan: Scan, spacing_mm: float) -> np.ndarray:
-    """The scan (z, y, x) at the spacing of the networks, by cubic splines, float32."""
-    return images.to_array(images.resample(scan.image, images.grid_with_spacing(scan.image, (spacing_mm,) * 3)))
+    grid = images.grid_with_spacing(scans[0].image, (recipe.spacing_mm,) * 3)  # one for both centres
+    for kind, shown in (("", scans), (NOISELESS, calm)):
+        if shown:
+            seen = [images.to_array(images.resample(scan.image, grid)) for scan in shown]
+            save_array(array_path(folder, number, kind), np.array(seen, np.float16))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,17 +108,15 @@ class Volumes:
         people = [n for n in range(self.recipe.people + self.real) if name in self.recipe.centres_of(n)]
         return np.stack([self._patch(self.volume(int(rng.choice(people)), name), shape, rng) for _ in range(count)])
 
-    def paired_patches(self, number: int, shape: Sequence[int], count: int, rng: np.random.Generator) -> np.ndarray:
-        """Patches (centre, count, z, y, x) of one person at the same places by both centres."""
-        state = rng.bit_generator.state
-        drawn = []
-        for name in self.recipe.centres:
-            rng.bit_generator.state = state
-            # The places are chosen on the first centre's scan.
-            where = self.volume(number, self.recipe.centres[0])
-            shown = self.volume(number, name)
-            drawn.append([np.float32(shown[_place(where, shape, rng)]) for _ in range(count)])
-        return np.array(drawn)
+    def paired_patches(
+        self, number: int, shape: Sequence[int], count: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Patches (centre, count, z, y, x) of one person at the same places by both centres, and without noise."""
+        shown = [np.load(array_path(self.folder, number, kind), mmap_mode="r") for kind in ("", NOISELESS)]
+        # The places are chosen on the first centre's scan.
+        places = [_place(shown[0][0], shape, rng) for _ in range(count)]
+        seen, calm = (np.stack([volume[:, *place] for place in places], axis=1, dtype=np.float32) for volume in shown)
+        return seen, calm
 
     def _patch(self, volume: np.ndarray, shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
         patch = np.float32(volume[_place(volume, shape, rng)])

@@ -66,6 +66,17 @@ def test_two_centres_show_one_person_and_the_sharper_one_is_noisier():
     assert np.mean(covs["TUB"]) > np.mean(covs["BUD"])
 
 
+def test_a_scan_without_noise_is_the_mean_of_many_with_it():
+    field = ((380.0, 430.0), (-60.0, 40.0), (-120.0, -20.0))
+    somebody = person(2)
+    calm = scan_person(somebody, "TUB", np.random.default_rng(0), field, noiseless=True).array
+    many = np.array([scan_person(somebody, "TUB", np.random.default_rng(k), field).array for k in range(40)])
+    body = calm > 0.3
+    assert np.mean(many.mean(axis=0)[body] / calm[body]) == pytest.approx(1.0, abs=0.01)
+    assert np.std(many.mean(axis=0)[body] / calm[body]) < 0.04
+    assert np.mean(many.std(axis=0)[body] / calm[body]) > 0.08
+
+
 def test_real_images_are_imaged_again(tmp_path):
     rng = np.random.default_rng(0)
     image = sitk.GetImageFromArray(rng.gamma(2.0, 1.0, (20, 24, 26)).astype(np.float32))

@@ -4,9 +4,9 @@ Source: Haberl et al., EJNMMI 2024, and its public code for what the paper leave
 Zhu et al., ICCV 2017; LSGAN: Mao et al., ICCV 2017; penalty: Mescheder et al., ICML 2018. Defaults depart from the code
 where its choices hurt, each by a setting that restores it. The cycle is a mean and not a sum over voxels (a sum drowns
 the critics, so that almost nothing is learnt), and weighs little: noise that one generator adds the other cannot take
-off again, so that a heavy cycle forbids adding any, and a blur is then learnt only as far as noise is to spare. SUV are
-on a fixed scale, the critics have no sigmoid before their squared error, and their slope is held down. Beside the
-critics, band statistics compare the two populations (`band_statistics`).
+off again, so that a heavy cycle speaks against adding any. SUV are on a fixed scale, the critics have no sigmoid before
+their squared error, and their slope is held down. Beside the critics, band statistics compare the two populations
+(`band_statistics`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Settings:
     """What is trained, on what.
 
     volumes: folder that holds, or gets, the volumes. centres: the two that are learnt.
-    real: folder of PET images in SUV that are imaged like the simulated people; "" for none.
+    real: folder of PET images in SUV that are imaged like the simulated people; "" for none. Their own blur and noise
+        add to the centre's, so that what is learnt from both kinds suits neither well.
     people, validation_people: how many; `people_seed` says whom. lesions: of each person who is learnt from.
     size: of the networks, "small" or "published". width, critic_width: channels of their first layers.
     patch: side in voxels. The published code has 128 x 128 x 64.

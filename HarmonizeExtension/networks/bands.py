@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 FAINT = 1e-5  # a band's energy where there is none
+MIDDLE_LEVEL, LEVEL_SD = -6.0, 2.0  # of the logarithm of bands' energies, in CT as in PET, roughly
+HIDDEN = 32
 
 
 def blurred(image: Tensor) -> Tensor:
@@ -76,6 +78,16 @@ def strength(bands: Tensor, body: Tensor) -> Tensor:
 
     energy = bands.square() + FAINT
     return torch.cat([mean(energy.log()), (mean(energy) + FAINT).log()], dim=1)
+
+
+def levelled(strengths: Tensor) -> Tensor:
+    """Strengths at the size of what networks see else."""
+    return (strengths - MIDDLE_LEVEL) / LEVEL_SD
+
+
+def reader(count: int) -> nn.Sequential:
+    """A network from `count` numbers, strengths as `levelled` among them, to the HIDDEN ones that gains follow."""
+    return nn.Sequential(nn.Linear(count, HIDDEN), nn.LeakyReLU(0.1), nn.Linear(HIDDEN, HIDDEN), nn.Tanh())
 
 
 def local_strength(bands: Tensor, reach: int) -> Tensor:

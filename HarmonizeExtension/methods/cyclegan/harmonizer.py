@@ -80,9 +80,10 @@ class Cyclegan(SiteModel):
         """
         if "detail" not in self._card.preprocessing:
             return ()
-        near, grid = self._near(scan, body_mask(scan))
+        _, near, grid = self._near(scan, body_mask(scan))
         seen = SuvScale().to_network(images.to_array(images.resample(near, grid)))
-        found, share = self._room().detail_strength(seen), self._share(seen)
+        found = self._room().detail_strength(seen)
+        share = self._share(found)
         low, high = np.array(self._card.preprocessing["detail_range"])
         # Half of the logarithm of an energy is that of an amplitude.
         weaker, stronger = (float(np.exp(np.max(away) / 2)) for away in (low - found, found - high))
@@ -94,18 +95,16 @@ class Cyclegan(SiteModel):
             text = f"noise or detail is {worst:.2g} times {how} than in any scan that the model has learnt from"
         checks = [Check("noise and detail", worst, status, text, "times", review=DETAIL_BEYOND)]
         if share < 1:
-            text = f"the scan looks as of {self.site} already, so that {share:.0%} of the usual change was made"
+            text = f"noise and detail are near those of {self.site} or beyond: {share:.0%} of the usual change was made"
             checks.append(Check("change made", share, Status.PASS, text))
         return tuple(checks)
 
-    def _share(self, seen: np.ndarray) -> float:
-        """How much of the change a scan needs: 1 if its detail is that of the other centre, 0 if of this one."""
-        if "detail" not in self._card.preprocessing:
-            return 1.0
+    def _share(self, found: np.ndarray) -> float:
+        """How much of the change a scan of this `detail_strength` needs: 1 if of the other centre, 0 if of this one."""
         usual = {name: np.array(values) for name, values in self._card.preprocessing["detail"].items()}
         own = usual.pop(self.site)
         way = np.mean(list(usual.values()), axis=0) - own
-        place = (self._room().detail_strength(seen) - own) @ way / (way @ way)
+        place = (found - own) @ way / (way @ way)
         low, high = UNSURE
         return float(np.clip((place - low) / (high - low), 0, 1))
 
@@ -114,11 +113,14 @@ class Cyclegan(SiteModel):
         from ...networks.sliding_window import run_on_windows
 
         # Trained on patches mirrored along every axis, so that it does not matter how the patient lies in the array.
-        near, grid = self._near(scan, body)
+        box, near, grid = self._near(scan, body)
         suv = images.to_array(images.resample(near, grid))
         stop_if(cancelled)
         scale = SuvScale.of(self._card.preprocessing["scale"], suv)
         seen = scale.to_network(suv)
+        share = self._share(self._room().detail_strength(seen)) if "detail" in self._card.preprocessing else 1.0
+        if not share:
+            return scan.array
         channels = [seen]
         if network.channels_in == 2:
             channels.append(np.random.default_rng(NOISE_SEED).standard_normal(seen.shape, dtype=np.float32))
@@ -128,21 +130,21 @@ class Cyclegan(SiteModel):
             network.tuned(shown), shown, window, self.overlap, progress=part(progress, 0.05, 0.95), cancelled=cancelled
         )
         change = scale.to_suv(after) - scale.to_suv(seen)
-        change *= np.float32(self._share(seen))
+        change *= np.float32(share)
         change -= ndimage.gaussian_filter(
             change, KEPT_FWHM_MM / FWHM_PER_SIGMA / self._card.preprocessing["spacing_mm"], truncate=3.0
         )
         back = images.resample(images.to_image(change, grid), near)
-        result, box = scan.array, self._box(scan, body)
+        result = scan.array
         # No activity is negative, where the scan has none that is.
         result[box] = np.maximum(result[box] + sitk.GetArrayViewFromImage(back), np.minimum(result[box], 0))
         return result
 
-    def _near(self, scan: Scan, body: np.ndarray) -> tuple[sitk.Image, sitk.Image]:
-        """The part of the scan around the body, and the grid on which the network sees it."""
-        z, y, x = self._box(scan, body)
+    def _near(self, scan: Scan, body: np.ndarray) -> tuple[tuple[slice, ...], sitk.Image, sitk.Image]:
+        """Where the body is (z, y, x), that part of the scan, and the grid on which the network sees it."""
+        z, y, x = box = self._box(scan, body)
         near = scan.image[x, y, z]
-        return near, images.grid_with_spacing(near, (float(self._card.preprocessing["spacing_mm"]),) * 3)
+        return box, near, images.grid_with_spacing(near, (float(self._card.preprocessing["spacing_mm"]),) * 3)
 
     def _box(self, scan: Scan, body: np.ndarray) -> tuple[slice, ...]:
         """The part (z, y, x) around the body; the whole scan where no body was found."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...errors import ModelError
-from ...networks.bands import Bands, blurs, local_strength, strength
+from ...networks.bands import HIDDEN, Bands, blurs, levelled, local_strength, reader, strength
 from .suv_scale import HIGHEST_SUV
 
 MULTIPLE = 4  # the published generator halves all axes twice
@@ -24,12 +24,10 @@ SIZES = (PUBLISHED, SMALL)
 SLOPE = 0.2
 HALF_SCALE = float(np.arcsinh(HIGHEST_SUV)) / 2  # of the fixed scale (`suv_scale`)
 BANDS = 3
-HIDDEN = 32
 CALM_SUV = 0.3  # what has less (air, fat) says nothing of a centre
 FLOOR_SUV = 0.2  # bands are seen by the activity and this
 BAND_GAIN = 4.0  # brings relative bands to the size of the image
 NOISE_SHARE = 0.1  # of the activity, for a knob of 1
-MIDDLE_LEVEL, LEVEL_SD = -6.0, 2.0  # of the logarithm of relative bands' energies in PET, roughly
 
 
 def _convolution(channels_in: int, channels_out: int, size: int, stride: int = 1) -> nn.Conv3d:
@@ -98,10 +96,6 @@ def relative(rest: Tensor, bands: Tensor) -> Tensor:
     return bands / (rest.clamp(min=0) + FLOOR_SUV)
 
 
-def _levelled(strength: Tensor) -> Tensor:
-    return (strength - MIDDLE_LEVEL) / LEVEL_SD
-
-
 def _strength(rest: Tensor, shares: Tensor) -> Tensor:
     return strength(shares, (rest > CALM_SUV).float())
 
@@ -124,7 +118,7 @@ class SmallGenerator(nn.Module):
     which betrays the centre; those of each place, a, from a few 3 x 3 x 3 convolutions that see the image, its bands
     and how strong they are around, so that edges can be sharpened where flat regions are not. As that of a
     reconstruction, the added noise follows the activity, everywhere alike: were it for the convolutions to place, they
-    would give edges noise in the place of sharpness. Without any (Almahairi et al., Augmented CycleGAN, ICML 2018)
+    could give edges noise in the place of sharpness. Without any (Almahairi et al., Augmented CycleGAN, ICML 2018)
     they would have to amplify what little there is in a quiet scan.
 
     Without normalisation a voxel depends on neighbours up to 8 away and, through the gains, on the scan as a whole, so
@@ -148,7 +142,7 @@ class SmallGenerator(nn.Module):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.body = nn.Sequential(*inner, last)
-        self.seen = nn.Sequential(nn.Linear(2 * bands, HIDDEN), nn.LeakyReLU(0.1), nn.Linear(HIDDEN, HIDDEN), nn.Tanh())
+        self.seen = reader(2 * bands)
         self.gain = nn.Parameter(torch.zeros(HIDDEN + 1, 2 * bands + 1))
 
     def forward(self, x: Tensor, gains: Tensor | None = None) -> Tensor:
@@ -157,7 +151,7 @@ class SmallGenerator(nn.Module):
         rest, bands = self.bands(suv)
         shares, count = relative(rest, bands), bands.shape[1]
         gains = (self._gains(rest, shares) if gains is None else gains)[:, :, None, None, None]
-        around = _levelled(local_strength(shares, 1))
+        around = levelled(local_strength(shares, 1))
         local = self.body(torch.cat([x[:, :1], BAND_GAIN * shares, around], dim=1)).float()
         noise = self.noise_unit * blurs(x[:, 1:].float(), count)
         suv = suv + ((gains[:, :count] + local) * bands).sum(dim=1, keepdim=True)
@@ -172,7 +166,7 @@ class SmallGenerator(nn.Module):
 
     def _gains(self, rest: Tensor, shares: Tensor) -> Tensor:
         with torch.autocast(rest.device.type, enabled=False):
-            return functional.pad(self.seen(_levelled(_strength(rest, shares))), (0, 1), value=1.0) @ self.gain
+            return functional.pad(self.seen(levelled(_strength(rest, shares))), (0, 1), value=1.0) @ self.gain
 
 
 class _Tuned(nn.Module):
@@ -216,8 +210,8 @@ class PublishedCritic(nn.Module):
 class SmallCritic(nn.Module):
     """Two strided convolutions and one that judges 18 voxels to the side, of the activity and how strong its bands are.
 
-    That is what blur and noise change. A critic that saw the voxels themselves would hold on to any fingerprint of the
-    generator, and leave edges alone. No normalisation, which would hide how strong the noise is.
+    That is what blur and noise change; whatever else a generator leaves in the voxels it cannot hold on to. No
+    normalisation, which would hide how strong the noise is.
     """
 
     def __init__(self, width: int = 16, sigmoid: bool = False, bands: int = BANDS):
@@ -237,7 +231,7 @@ class SmallCritic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rest, bands = self.bands(to_suv(x))
-        around = _levelled(local_strength(relative(rest, bands), 2))
+        around = levelled(local_strength(relative(rest, bands), 2))
         return self.body(torch.cat([(rest.clamp(min=0) + FLOOR_SUV).log(), around], dim=1))
 
 

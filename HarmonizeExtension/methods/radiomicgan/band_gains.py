@@ -14,12 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...networks.bands import Bands, strength
+from ...networks.bands import HIDDEN, Bands, levelled, reader, strength
 
 SCALE = 16.0  # brings bands to the size of what a network sees else; those of high frequencies are fainter still
-HIDDEN = 32
 AIR = 0.06  # what lies no further above the window's low end is air or clipped, and says nothing of a kernel
-MIDDLE_LEVEL, LEVEL_SD = -6.0, 2.0  # of the logarithm of bands' energies in CT, roughly
 
 
 class BandGains(nn.Module):
@@ -33,9 +31,7 @@ class BandGains(nn.Module):
         self.bands = Bands(count)
         scale = SCALE * torch.arange(1.0, count + 1)[:, None, None]
         self.register_buffer("scale", scale, persistent=False)
-        self.seen = nn.Sequential(
-            nn.Linear(2 * count + 1, HIDDEN), nn.LeakyReLU(0.1), nn.Linear(HIDDEN, HIDDEN), nn.Tanh()
-        )
+        self.seen = reader(2 * count + 1)
         self.gain = nn.Parameter(torch.zeros(kernels + 1, count * (HIDDEN + 1)))
 
     def forward(self, slices: Tensor, code: Tensor, local: Tensor | float = 0.0, zoom: float = 1.0) -> Tensor:
@@ -45,7 +41,7 @@ class BandGains(nn.Module):
         """
         bands = self.scale * self.bands(slices)[1]
         body = (slices > AIR * zoom - 1).float()
-        level = (strength(bands / zoom, body) - MIDDLE_LEVEL) / LEVEL_SD
+        level = levelled(strength(bands / zoom, body))
         seen = functional.pad(self.seen(torch.cat([code[:, -1:], level], dim=1)), (0, 1), value=1.0)
         of_kernel = (code @ self.gain).unflatten(1, (bands.shape[1], seen.shape[1]))
         gain = (of_kernel * seen[:, None]).sum(dim=2)

@@ -400,7 +400,7 @@ def test_band_statistics_tell_noise_and_edges_apart_and_lead_to_the_centre():
         for _ in range(30):
             _, far = statistics([other, other], [real, real])
         assert far > 10 * near + 0.1
-    # What makes nothing of a scan is as far from the other centre as that centre is; steps against the gradient help.
+    # Where there is too much noise, a step against the gradient takes some away.
     noise = torch.zeros(1, requires_grad=True)
     made = drawn_patches(0.1, 1.0) + noise.exp() * 0.02 * torch.randn(6, 1, 32, 32, 32)
     statistics = BandStatistics()
@@ -465,7 +465,7 @@ def test_patches_lie_in_the_body_and_pairs_at_the_same_place(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_model_that_ships_moves_noise_towards_the_centre_and_the_guard_lets_it_pass():
+def test_the_model_that_ships_moves_noise_towards_the_centre_and_the_guard_has_nothing_against_it():
     field = ((345.0, 455.0), (-100.0, 90.0), (-155.0, 40.0))
     person = PetPerson.draw(np.random.default_rng([1, 2, 3]), "somebody", lesions=0)
     for k, (source, target) in enumerate((CENTRES, CENTRES[::-1])):
@@ -474,5 +474,7 @@ def test_the_model_that_ships_moves_noise_towards_the_centre_and_the_guard_lets_
         noise = [liver_noise(scan).cov for scan in (before, after)]
         assert (noise[1] > 1.1 * noise[0]) is (target == "TUB")
         assert (noise[1] < 0.9 * noise[0]) is (target == "BUD")
-        # Towards the quiet centre the noise in an organ is another one, which the guard wants looked at.
-        assert guard.inspect(before, after).status is not guard.Status.REFUSE
+        doubted = [check for check in guard.inspect(before, after).checks if check.status is not guard.Status.PASS]
+        # Towards the quiet centre the noise in the liver is replaced, and the guard asks for a look there; no more.
+        allowed = {("edges in 'liver'", guard.Status.REVIEW)} if target == "BUD" else set()
+        assert {(check.name, check.status) for check in doubted} <= allowed
